@@ -1,0 +1,125 @@
+"""Every error that this package raises, in one small tree under `DurableSessionError`.
+
+Each message says what happened, to which session or key, and what to do about it. Where Strands or Python code would
+expect a built-in type (`ValueError` for a bad identifier, `ConnectionError` for a store that cannot be reached), the
+error is of that type too, so that existing handlers keep working.
+"""
+
+from __future__ import annotations
+
+from strands.types.exceptions import SessionException
+
+
+class DurableSessionError(SessionException):
+    """Base class of all errors of this package. Is a Strands `SessionException`."""
+
+
+# -- what the caller gave us ------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(DurableSessionError, ValueError):
+    """An argument, URL or environment variable cannot be used as given."""
+
+
+class InvalidIdentifierError(ConfigurationError):
+    """A session, agent or invocation id is empty, too long, or holds characters that no store could keep apart."""
+
+
+class UnencodableValueError(DurableSessionError, TypeError):
+    """A message or state holds a value that would not survive storage. Nothing was sent.
+
+    Attributes:
+        path: Where the value is, in Python notation (``message['content'][0]['json']['when']``).
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Name the place and the reason."""
+        super().__init__(f"{path} cannot be recorded: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class TooLargeError(DurableSessionError, ValueError):
+    """A value is larger than the store, or a limit of the format, allows. Nothing was recorded of it."""
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+class StoreError(DurableSessionError):
+    """A state store refused or failed; base class of the errors below."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store did not answer within the retry budget. What was acknowledged before is safe; try again later."""
+
+
+class SidecarNotFoundError(StoreUnavailableError):
+    """No Dapr sidecar answers at the configured address. The message says how to start one."""
+
+
+class UnknownComponentError(StoreError, LookupError):
+    """The sidecar runs, but has no state store component of that name."""
+
+
+class UnsafeStoreError(StoreError):
+    """The store cannot create-if-absent atomically, or changes the bytes given to it. It is refused at start."""
+
+
+# -- what lies in the store -------------------------------------------------------------------------------------------
+
+
+class StoredDataError(DurableSessionError):
+    """What the store returned is not what this package wrote. Nothing was changed and nothing was executed.
+
+    Attributes:
+        key: The key in the store (without the prefix that the store itself adds).
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        """Name the key and the reason."""
+        super().__init__(f"key {key!r}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class DamagedDataError(StoredDataError):
+    """Stored bytes are truncated, altered, foreign, or exceed a limit of the format."""
+
+
+class NewerFormatError(StoredDataError):
+    """Stored bytes were written by a newer version of this package. Upgrade this process to read them."""
+
+
+class JournalGapError(StoredDataError):
+    """A record that was acknowledged is missing: the store lost data. The session is left as it is for inspection."""
+
+
+# -- who owns the session ---------------------------------------------------------------------------------------------
+
+
+class OwnershipError(DurableSessionError):
+    """Another process runs, or took over, the session."""
+
+
+class SessionBusyError(OwnershipError):
+    """Another live worker runs an invocation of this session. Nothing was changed; wait, or pass ``on_busy``."""
+
+
+class FencedError(OwnershipError):
+    """Another worker took the session over while this one was silent. This run stopped before its next side effect."""
+
+
+# -- resume -----------------------------------------------------------------------------------------------------------
+
+
+class DriftError(DurableSessionError):
+    """The unfinished invocation was started with other tools, prompt or model, and ``drift="refuse"`` was asked for."""
+
+
+class InvocationConflictError(DurableSessionError):
+    """An invocation id was used again with another prompt, or while it still runs."""
+
+
+class SessionDeletedError(DurableSessionError):
+    """The session was deleted while this process was using it."""

@@ -7,11 +7,9 @@ error is of that type too, so that existing handlers keep working.
 
 from __future__ import annotations
 
-from strands.types.exceptions import SessionException
 
-
-class DurableSessionError(SessionException):
-    """Base class of all errors of this package. Is a Strands `SessionException`."""
+class DurableSessionError(Exception):
+    """Base class of all errors of this package."""
 
 
 # -- what the caller gave us ------------------------------------------------------------------------------------------

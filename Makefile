@@ -1,0 +1,65 @@
+# Every target sets up what it needs: the environment from uv.lock, and the programs of the servers (see dev/programs).
+# The environment is in the tree; what takes long to build or fetch is in ~/.cache/strands-dapr-session.
+
+PYTEST_FLAGS ?= -n auto
+
+.PHONY: help
+help:
+	@echo 'make test         lint, types, and every test against real servers'
+	@echo 'make test-oldest  the tests with the oldest supported dependencies'
+	@echo 'make lint         ruff and mypy'
+	@echo 'make format       let ruff rewrite what it can'
+	@echo 'make demo         an agent is killed and finishes its run elsewhere'
+	@echo 'make demo-dapr    the same through a Dapr sidecar'
+	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
+	@echo 'make clean        remove what these made in the tree'
+
+.venv/.ready: pyproject.toml uv.lock dev/bootstrap
+	dev/bootstrap
+	@touch $@
+
+.PHONY: servers
+servers: .venv/.ready
+	.venv/bin/python -m dev.programs
+
+.PHONY: test
+test: lint servers
+	.venv/bin/pytest $(PYTEST_FLAGS)
+
+.PHONY: lint
+lint: .venv/.ready
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	@# A mirror that somebody's machine is set to must not get into the lock.
+	@! grep -oE 'https?://[^/"]+' uv.lock | grep -vE '^https://(pypi\.org|files\.pythonhosted\.org)$$'
+
+.PHONY: format
+format: .venv/.ready
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# The locked environment with each runtime dependency brought down to its lower bound in pyproject.toml.
+.venv-oldest/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-oldest dev/bootstrap
+	.venv/bin/uv pip compile --quiet --no-deps --no-header --no-annotate --resolution lowest-direct \
+		--python .venv-oldest --output-file .venv-oldest/oldest.txt pyproject.toml
+	.venv/bin/uv pip install --quiet --python .venv-oldest --requirement .venv-oldest/oldest.txt
+	@touch $@
+
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.ready servers
+	@cat .venv-oldest/oldest.txt
+	.venv-oldest/bin/pytest $(PYTEST_FLAGS) -m 'not newest_strands'
+
+.PHONY: demo
+demo: .venv/.ready
+	.venv/bin/python examples/crash_demo.py
+
+.PHONY: demo-dapr
+demo-dapr: servers
+	.venv/bin/python examples/crash_demo.py --store dapr
+
+.PHONY: clean
+clean:
+	rm -rf .venv .venv-oldest dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,285 @@
+"""The one bridge between callers' event loops and ours: a daemon thread with one asyncio loop for the whole process.
+
+Strands runs every synchronous call in a fresh event loop, and a gRPC channel belongs to one loop for life. So the
+stores live on a loop of their own, started when it is first needed. Callers reach it from any event loop with `run`,
+from plain threads with `run_sync`, and with `call_soon` when nobody waits for the answer.
+
+What has been handed over is carried through. A caller that is cancelled, or interrupted while it blocks, stops
+waiting; the operation goes on and its result is dropped. A write that has left the process cannot be taken back, so
+pretending to cancel it would only hide its outcome.
+
+Calls cross in batches: however many are made before the loop wakes up, it is woken once, and each caller's loop is
+woken once for all answers that are ready. Waking a thread is most of what a call costs.
+
+A forked child starts a thread of its own. What belonged to the parent's loop is kept but never touched again, because
+closing it would reach through shared descriptors into the parent (see `abandon`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import contextvars
+import logging
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_GRACE_AT_EXIT = 1.0
+"""Seconds that operations under way are given when the interpreter exits. What must be durable was awaited before."""
+
+
+class _Mailbox:
+    """Callables bound for one event loop, delivered with one wake-up however many there are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._letters: deque[Callable[[], object]] = deque()
+        self._woken = False
+
+    def post(self, letter: Callable[[], object]) -> bool:
+        """Leave a callable for the loop; false when the loop is closed and nobody will call it."""
+        self._letters.append(letter)
+        if self._woken:
+            return True
+        # Two threads may both get here and wake the loop twice, which is harmless. The other order, a letter posted
+        # and nobody woken, cannot happen: `_deliver` lowers the flag before it looks.
+        self._woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            self._letters.clear()
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        self._woken = False
+        for _ in range(len(self._letters)):
+            letter = self._letters.popleft()
+            try:
+                letter()
+            except Exception:
+                logger.exception("a callback on the event loop failed")
+
+
+class _IoThread:
+    """The thread, its loop, and what is under way on it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.inbox = _Mailbox(self.loop)
+        self._outboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
+        self._operations: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._main, name="strands-dapr-session-io", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
+
+    @property
+    def is_current(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def start(self, coro: Coroutine[Any, Any, T], context: contextvars.Context) -> asyncio.Task[T]:
+        """Begin an operation. On the I/O thread only."""
+        # `create_task(context=...)` needs Python 3.11; running it inside the context does the same.
+        task = context.run(self.loop.create_task, coro)
+        self._operations.add(task)
+        task.add_done_callback(self._operations.discard)
+        return task
+
+    def answer(self, caller: asyncio.AbstractEventLoop, letter: Callable[[], object]) -> None:
+        """Deliver a callable to the loop of a caller. On the I/O thread only."""
+        outbox = self._outboxes.get(caller)
+        if outbox is None:
+            # Synchronous agents come with a new loop for every call, so forget those that are over.
+            self._outboxes = {loop: box for loop, box in self._outboxes.items() if not loop.is_closed()}
+            outbox = self._outboxes[caller] = _Mailbox(caller)
+        if not outbox.post(letter):
+            del self._outboxes[caller]
+
+    def stop(self) -> None:
+        """Let operations finish for a moment, cancel the rest, end the loop and the thread."""
+        stopping = asyncio.run_coroutine_threadsafe(self._wind_up(), self.loop)
+        with contextlib.suppress(Exception):
+            stopping.result(2 * _GRACE_AT_EXIT)
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_GRACE_AT_EXIT)
+
+    async def _wind_up(self) -> None:
+        if self._operations:
+            await asyncio.wait(tuple(self._operations), timeout=_GRACE_AT_EXIT)
+        for closer in tuple(_closers):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(closer(), _GRACE_AT_EXIT / 2)
+        leftover = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in leftover:
+            task.cancel()
+        if leftover:
+            await asyncio.wait(leftover, timeout=_GRACE_AT_EXIT / 4)
+
+
+_lock = threading.Lock()
+_thread: _IoThread | None = None
+_generation = 0
+_exiting = False
+_abandoned: list[object] = []
+_closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+
+def _current() -> _IoThread:
+    global _thread  # noqa: PLW0603 - one thread a process is the purpose of this module
+    current = _thread
+    if current is not None:
+        return current
+    with _lock:
+        if _exiting:
+            raise RuntimeError("the interpreter is shutting down: no further store operation can be started")
+        if _thread is None:
+            _thread = _IoThread()
+        return _thread
+
+
+async def run(coro: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the I/O loop and await its result, from any event loop.
+
+    When the caller is cancelled the coroutine goes on to its end and its result is dropped.
+
+    Args:
+        coro: The coroutine, not yet started. Its context variables are those of the caller.
+
+    Returns:
+        What the coroutine returns; its exception is raised here.
+    """
+    try:
+        io = _current()
+    except RuntimeError:
+        coro.close()
+        raise
+    caller = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    if caller is io.loop:
+        return await asyncio.shield(io.start(coro, context))
+    waiter: asyncio.Future[T] = caller.create_future()
+
+    def finished(task: asyncio.Task[T]) -> None:
+        io.answer(caller, lambda: _pass_on(task, waiter))
+
+    if not io.inbox.post(lambda: io.start(coro, context).add_done_callback(finished)):
+        coro.close()
+        raise RuntimeError("the interpreter is shutting down: no further store operation can be started")
+    return await waiter
+
+
+def run_sync(coro: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the I/O loop and block until it is done, from any thread but the I/O thread.
+
+    When the wait is interrupted (Ctrl-C) the coroutine goes on to its end and its result is dropped.
+
+    Args:
+        coro: The coroutine, not yet started. Its context variables are those of the caller.
+
+    Returns:
+        What the coroutine returns; its exception is raised here.
+
+    Raises:
+        RuntimeError: On the I/O thread, which would wait for itself for ever.
+    """
+    try:
+        io = _current()
+    except RuntimeError:
+        coro.close()
+        raise
+    if io.is_current:
+        coro.close()
+        raise RuntimeError("run_sync() was called on the I/O thread and would wait for itself: await instead")
+    context = contextvars.copy_context()
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def finished(task: asyncio.Task[T]) -> None:
+        _pass_on(task, done)
+
+    if not io.inbox.post(lambda: io.start(coro, context).add_done_callback(finished)):
+        coro.close()
+        raise RuntimeError("the interpreter is shutting down: no further store operation can be started")
+    return done.result()
+
+
+def call_soon(function: Callable[[], object]) -> None:
+    """Have a plain callable called on the I/O loop soon, and go on. Its result is dropped, its exception logged."""
+    _current().inbox.post(function)
+
+
+def is_current() -> bool:
+    """Whether the calling thread is the I/O thread."""
+    return _thread is not None and _thread.is_current
+
+
+def generation() -> int:
+    """A number that changes in a forked child: connections made under another one are the parent's."""
+    return _generation
+
+
+def abandon(thing: object) -> None:
+    """Keep an object that belongs to the parent's loop alive and untouched, for as long as this process lives.
+
+    An event loop shares its epoll descriptor with the parent, a connection its socket: letting the garbage collector
+    close them in a forked child would unregister or shut down the parent's.
+    """
+    _abandoned.append(thing)
+
+
+def close_at_exit(closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have an async callable run on the I/O loop before the interpreter exits."""
+    _closers.append(closer)
+
+
+def _pass_on(task: asyncio.Task[T], waiter: asyncio.Future[T] | concurrent.futures.Future[T]) -> None:
+    # Asking for the exception also marks it as seen: a caller that went away leaves no "never retrieved" message.
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(task.result())
+    elif isinstance(error, asyncio.CancelledError):
+        waiter.cancel()
+        if isinstance(waiter, concurrent.futures.Future):
+            waiter.set_running_or_notify_cancel()
+    else:
+        waiter.set_exception(error)
+
+
+def _after_fork_in_child() -> None:
+    global _thread, _lock, _generation  # noqa: PLW0603 - see `_current`
+    _lock = threading.Lock()
+    _generation += 1
+    if _thread is not None:
+        abandon(_thread)
+        _thread = None
+
+
+def _at_exit() -> None:
+    global _thread, _exiting  # noqa: PLW0603 - see `_current`
+    with _lock:
+        _exiting = True
+        ending, _thread = _thread, None
+    if ending is not None:
+        ending.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

@@ -50,7 +50,7 @@ format: .venv/.ready
 .PHONY: test-oldest
 test-oldest: .venv-oldest/.ready servers
 	@cat .venv-oldest/oldest.txt
-	.venv-oldest/bin/pytest $(PYTEST_FLAGS) -m 'not newest_strands'
+	.venv-oldest/bin/pytest $(PYTEST_FLAGS) -m 'not newest_dependencies'
 
 .PHONY: demo
 demo: .venv/.ready

@@ -64,7 +64,7 @@ def _candidates(command: str) -> Iterator[Path]:
 
 
 def _installed_directory() -> Path | None:
-    """Where the machine keeps a daprd of our series. Only daprd tells its version, so the others are taken beside it."""
+    """Where the machine keeps a daprd of our series; it alone tells its version, so the others are taken beside it."""
     series = dapr_version().rpartition(".")[0] + "."
     for daprd in (shutil.which("daprd"), Path.home() / ".dapr" / "bin" / "daprd"):
         if daprd and os.access(daprd, os.X_OK):
@@ -85,11 +85,11 @@ def _build(command: str) -> None:
     target = _built_directory() / command
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    go = go_toolchain(_from_go_mod(r"^go (\S+)$"))
+    go = str(go_toolchain(_from_go_mod(r"^go (\S+)$")))
     version_flag = f"-X github.com/dapr/dapr/pkg/buildinfo.version={dapr_version()}"
     package = f"github.com/dapr/dapr/cmd/{command}"
     # -v names each package when it is compiled: the only sign of life that a long build gives.
-    arguments = [go, "build", "-v", *_FLAGS, f"-ldflags=-s -w {version_flag}", "-o", partial, package]
+    arguments = [go, "build", "-v", *_FLAGS, f"-ldflags=-s -w {version_flag}", "-o", str(partial), package]
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
     print(f"{command}: building Dapr {dapr_version()} with {go}; the first build takes minutes", flush=True)
     with subprocess.Popen(

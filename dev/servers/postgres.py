@@ -67,9 +67,10 @@ class PostgresServer(Server):
         return "postgres" if "postgres" in known else "nobody"
 
     def _is_ready(self) -> bool:
-        # As pg_ctl does: the eighth line is the state. A server that was killed leaves its file, with another pid.
+        # As pg_ctl does: the eighth line is the state. A server that was killed leaves its file, with another pid, and
+        # the next one writes it anew: we may see it half written.
         lines = (self._data / "postmaster.pid").read_text().splitlines()
-        return lines[0] == str(self.pid) and lines[7:8] == ["ready   "]
+        return lines[:1] == [str(self.pid)] and lines[7:8] == ["ready   "]
 
     @property
     def _data(self) -> Path:

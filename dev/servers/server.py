@@ -32,6 +32,11 @@ _LOG_TAIL_LINES = 25
 class ServerStartError(Exception):
     """A server ended, or was not ready in time, when it was started. The message has the end of its log."""
 
+    @property
+    def is_port_taken(self) -> bool:
+        """Whether it could not have one of its ports."""
+        return "address already in use" in str(self).lower()
+
 
 class Server(ABC):
     """One server process on loopback.
@@ -102,7 +107,7 @@ class Server(ABC):
     @property
     def pid(self) -> int:
         """The running process."""
-        if self._process is None:
+        if self._process is None or not self.is_running:
             raise RuntimeError(f"{self.name} is not running")
         return self._process.pid
 
@@ -129,13 +134,13 @@ class Server(ABC):
             self._launch()
             return self
         for tries_left in reversed(range(_START_TRIES)):
-            self._set_up()
             try:
+                self._set_up()
                 self._launch()
-            except ServerStartError as error:
+            except BaseException as error:
                 self.close()
                 # Somebody who reserves no ports took one between our look and the server's bind.
-                if tries_left and "address already in use" in str(error).lower():
+                if tries_left and isinstance(error, ServerStartError) and error.is_port_taken:
                     continue
                 raise
             break
@@ -143,7 +148,7 @@ class Server(ABC):
 
     def stop(self) -> None:
         """End it in good order, by force when that takes too long. Does nothing when it isn't running."""
-        if self._process is None:
+        if self._process is None or not self.is_running:
             return
         signal_family(self._process.pid, signal.SIGCONT)  # A paused one would never hear us.
         self._process.send_signal(self.stop_signal)
@@ -152,18 +157,18 @@ class Server(ABC):
         except subprocess.TimeoutExpired:
             self.kill()
         else:
-            self._forget_process()
+            reaper().forget_process(self._process.pid)
 
     def kill(self) -> None:
         """End it and its children at once, with SIGKILL, as a crash would. Does nothing when it isn't running."""
-        if self._process is None:
+        if self._process is None or not self.is_running:
             return
         family = signal_family(self._process.pid, signal.SIGKILL)
         self._process.wait()
         # An orphan that is still dying may hold the port, or a lock on the data.
         while any(map(is_running, family)):
             time.sleep(0.001)
-        self._forget_process()
+        reaper().forget_process(self._process.pid)
 
     def restart(self) -> None:
         """Stop it, unless it is down already, and start it on the same ports with the same data."""
@@ -213,9 +218,15 @@ class Server(ABC):
         return Path("/tmp") if self._user() else None  # noqa: S108  (mkdtemp makes it safe)
 
     def _launch(self) -> None:
+        if self._process:  # The last one; it may have ended without us.
+            reaper().forget_process(self._process.pid)
         self._process = self._spawn(self._command())
         reaper().adopt_process(self._process.pid)
-        self._wait_until_ready(self._process)
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:  # A test's timeout or Ctrl-C among them.
+            self.kill()
+            raise
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Run a command as the server's user, in its directory, with its log."""
@@ -238,7 +249,6 @@ class Server(ABC):
         deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                self._forget_process()
                 raise self._start_error(f"ended with status {process.returncode}")
             try:
                 if self._is_ready():
@@ -246,12 +256,7 @@ class Server(ABC):
             except OSError:
                 pass
             time.sleep(0.01)
-        self.kill()
         raise self._start_error(f"was not ready after {_START_TIMEOUT:.0f} s")
 
     def _start_error(self, what: str) -> ServerStartError:
         return ServerStartError(f"{self.name} {what}; the end of its log:\n{self.log_tail()}")
-
-    def _forget_process(self) -> None:
-        reaper().forget_process(self.pid)
-        self._process = None

@@ -85,16 +85,14 @@ def _install_packages(packages: list[str]) -> None:
             _unpack(packages)
     except subprocess.CalledProcessError as error:
         remedy = f"apt-get update && apt-get install -y --no-install-recommends {names}"
-        raise RuntimeError(f"that failed: {error}. As root: {remedy}") from error
+        raise RuntimeError(f"{error}\n{error.stderr}\nPlease run as root: {remedy}") from error
 
 
 def _apt_install(packages: list[str]) -> None:
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     options = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *options, *packages]
     with _no_service_starts():
-        subprocess.run(["apt-get", "update", *options], check=True, stdin=subprocess.DEVNULL, env=environment)
-        subprocess.run(install, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+        _run(["apt-get", "update", *options])
+        _run(["apt-get", "install", "-y", "--no-install-recommends", *options, *packages])
 
 
 @contextmanager
@@ -116,14 +114,17 @@ def _unpack(packages: list[str]) -> None:
     tree = _unpacked_tree()
     downloads = tree.with_name("debian-downloads")
     downloads.mkdir(parents=True, exist_ok=True)
-    plan = subprocess.run(
-        ["apt-get", "install", "--simulate", "-qq", "--no-install-recommends", *packages],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    wanted = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    subprocess.run(["apt-get", "download", "-qq", *wanted], check=True, cwd=downloads)
+    plan = _run(["apt-get", "install", "--simulate", "-qq", "--no-install-recommends", *packages])
+    wanted = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
+    _run(["apt-get", "download", "-qq", *wanted], directory=downloads)
     for archive in sorted(downloads.glob("*.deb")):
-        subprocess.run(["dpkg", "-x", archive, tree], check=True)
+        _run(["dpkg", "-x", str(archive), str(tree)])
     shutil.rmtree(downloads)
+
+
+def _run(command: list[str], *, directory: Path | None = None) -> str:
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    result = subprocess.run(
+        command, check=True, cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    return result.stdout

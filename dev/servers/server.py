@@ -130,20 +130,10 @@ class Server(ABC):
         """
         if self.is_running:
             raise RuntimeError(f"{self.name} is running already")
-        if self._directory is not None:
+        if self._directory is None:
+            self._start_anew(_START_TRIES)
+        else:
             self._launch()
-            return self
-        for tries_left in reversed(range(_START_TRIES)):
-            try:
-                self._set_up()
-                self._launch()
-            except BaseException as error:
-                self.close()
-                # Somebody who reserves no ports took one between our look and the server's bind.
-                if tries_left and isinstance(error, ServerStartError) and error.is_port_taken:
-                    continue
-                raise
-            break
         return self
 
     def stop(self) -> None:
@@ -204,6 +194,17 @@ class Server(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _start_anew(self, tries: int) -> None:
+        try:
+            self._set_up()
+            self._launch()
+        except BaseException as error:
+            self.close()
+            # Somebody who reserves no ports may take one between our look and the server's bind.
+            if tries == 1 or not (isinstance(error, ServerStartError) and error.is_port_taken):
+                raise
+            self._start_anew(tries - 1)
 
     def _set_up(self) -> None:
         self._ports = {port_name: ReservedPort() for port_name in self.port_names}

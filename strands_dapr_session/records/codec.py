@@ -1,0 +1,158 @@
+"""Values that messages and state hold, as MessagePack bytes and back, each with its exact type.
+
+MessagePack alone would turn a tuple into a list and a bytearray into bytes, and knows no integer beyond 64 bits. Those
+travel as extension types. What nobody can bring back exactly (an object, a datetime, a cycle) is refused before
+anything is sent, with the place where it was found.
+
+Nearly every value takes the fast path: one pass of the C packer. It alone decides what is plain, and whatever it
+refuses, or might have let through with a changed type, is looked at piece by piece in `plain`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from strands_dapr_session.errors import DamagedDataError, UnencodableValueError
+from strands_dapr_session.records.plain import (
+    BIG_INT,
+    BYTEARRAY,
+    FROZENSET,
+    MAX_WRAPPED,
+    SET,
+    TUPLE,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CHECK_LENGTHS_FROM = 32 * 1024
+"""Bytes from which lengths are checked before anything is built. A list is allocated as long as it claims to be, and
+nested ones may each claim the length of the data: harmless below, gigabytes above."""
+
+_SCALARS = frozenset({str, int, float, bool, type(None), bytes})
+
+
+def pack_value(value: object, *, path: str = "value") -> bytes:
+    """Write a value as bytes from which `unpack_value` makes an equal value of equal types.
+
+    Values are None, bool, int, float, str, bytes, bytearray, and lists, tuples, sets and dicts of those; the keys of a
+    dict are scalars. Subclasses come back as the type that they extend.
+
+    Args:
+        value: The value. It is read once and not kept.
+        path: What to call it in an error, in Python notation.
+
+    Returns:
+        The bytes, the same for equal values with the same order of keys.
+
+    Raises:
+        UnencodableValueError: Something inside would not survive; the error names the place.
+    """
+    try:
+        packed: bytes = msgpack.packb(value, strict_types=True)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return _pack_piecewise(value, path)
+    # These bytes head binary data and extension types. Without them nothing can have been let through that is not
+    # what it seems: the packer writes a bytearray and a memoryview like bytes, and its own extension types as they are.
+    find = packed.find
+    if (
+        find(0xC4) < 0
+        and find(0xC5) < 0
+        and find(0xC6) < 0
+        and find(0xC7) < 0
+        and find(0xC8) < 0
+        and find(0xC9) < 0
+        and find(0xD4) < 0
+        and find(0xD5) < 0
+        and find(0xD6) < 0
+        and find(0xD7) < 0
+        and find(0xD8) < 0
+    ):
+        return packed
+    return packed if _is_exact(value) else _pack_piecewise(value, path)
+
+
+def unpack_value(data: bytes, *, key: str = "value") -> Any:
+    """Read a value that `pack_value` wrote.
+
+    Args:
+        data: The bytes.
+        key: Where they come from, for the error.
+
+    Raises:
+        DamagedDataError: The bytes are no such value, or exceed a limit. Nothing in them is ever executed.
+    """
+    try:
+        return _unpack(data, 0)
+    except DamagedDataError:
+        raise
+    except Exception as error:
+        raise DamagedDataError(key, f"not a value of this format ({type(error).__name__}: {error})") from error
+
+
+def array_header(length: int) -> bytes:
+    """Write what precedes the items of a list, each packed on its own."""
+    header: bytes = msgpack.Packer().pack_array_header(length)
+    return header
+
+
+def _is_exact(value: object) -> bool:
+    """Tell whether a value that the packer took holds only types that it brings back."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        kind = type(item)
+        if kind is dict:
+            rest.extend(item.values())  # type: ignore[attr-defined] # mypy does not narrow by `type() is`
+        elif kind is list:
+            rest.extend(item)  # type: ignore[arg-type]
+        elif kind not in _SCALARS:
+            return False
+    return True
+
+
+def _pack_piecewise(value: object, path: str) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(plain(value, path), strict_types=True, unicode_errors="surrogatepass")
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise UnencodableValueError(path, f"it is too long or nested too deeply ({error})") from error
+    return packed
+
+
+def _unpack(data: bytes, depth: int) -> Any:
+    if len(data) >= _CHECK_LENGTHS_FROM:
+        _check_lengths(data)
+    return msgpack.unpackb(
+        data, raw=False, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=_EXTENSIONS[depth]
+    )
+
+
+def _check_lengths(data: bytes) -> None:
+    """Refuse data that is shorter than its own lengths claim."""
+    reader = msgpack.Unpacker(None, max_buffer_size=len(data), strict_map_key=False)
+    reader.feed(data)
+    reader.skip()
+
+
+def _extension(depth: int, code: int, data: bytes) -> Any:
+    if code == BIG_INT:
+        return int.from_bytes(data, "big", signed=True)
+    if code == BYTEARRAY:
+        return bytearray(data)
+    make = _COLLECTIONS.get(code)
+    if make is None:
+        raise ValueError(f"extension type {code} is unknown")
+    if depth + 1 >= len(_EXTENSIONS):
+        raise ValueError("nested too deeply")
+    items = _unpack(data, depth + 1)
+    if type(items) is not list:
+        raise ValueError(f"extension type {code} holds no list")
+    return make(items)
+
+
+_COLLECTIONS: dict[int, Callable[[list[Any]], Any]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+_EXTENSIONS = tuple(partial(_extension, depth) for depth in range(MAX_WRAPPED + 1))

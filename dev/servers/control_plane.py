@@ -37,7 +37,10 @@ class Placement(Server):
 
 
 class Scheduler(Server):
-    """Dapr's scheduler service: keeps jobs and reminders, in an etcd of its own."""
+    """Dapr's scheduler service: keeps jobs and reminders, in an etcd of its own.
+
+    After `kill` it is soon up again, and serves no sidecar for another 20 s: a lease of its dead self has to run out.
+    """
 
     name = "scheduler"
     port_names = ("main", "health", "etcd-client", "etcd-peer")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_START_TIMEOUT = 30.0
+# A sidecar may have to wait 20 s for a scheduler that was killed.
+_START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
 _START_TRIES = 3
 _LOG_TAIL_LINES = 25

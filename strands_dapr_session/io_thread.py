@@ -11,8 +11,9 @@ pretending to cancel it would only hide its outcome.
 Calls cross in batches: however many are made before the loop wakes up, it is woken once, and each caller's loop is
 woken once for all answers that are ready. Waking a thread is most of what a call costs.
 
-A forked child starts a thread of its own. What belonged to the parent's loop is kept but never touched again, because
-closing it would reach through shared descriptors into the parent (see `abandon`).
+A forked child starts a thread of its own. Libraries that do not survive a fork have closed their connections before it
+(see `close_before_fork`), and the loop stands still while it happens. What else belonged to the parent's loop is kept
+but never touched again, because closing it would reach through shared descriptors into the parent (see `abandon`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import logging
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,9 +35,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Closer: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 
 _GRACE_AT_EXIT = 1.0
 """Seconds that operations under way are given when the interpreter exits. What must be durable was awaited before."""
+
+_GRACE_AT_FORK = 5.0
+"""Seconds that a fork waits at most for connections to be closed."""
+
+_GRACE_OF_CLOSER = 0.5
 
 
 class _Mailbox:
@@ -110,6 +117,20 @@ class _IoThread:
         if not outbox.post(letter):
             del self._outboxes[caller]
 
+    def hold(self) -> Callable[[], None]:
+        """Close what cannot be forked and make the loop stand still. From another thread; returns what lets it go."""
+        held, released = threading.Event(), threading.Event()
+
+        async def stand_still() -> None:
+            await _call_all(_close_before_fork)
+            held.set()
+            released.wait()
+
+        self.inbox.post(lambda: self.start(stand_still(), contextvars.copy_context()))
+        if not held.wait(_GRACE_AT_FORK):
+            logger.warning("timeout=<%s> | forking although connections could not be closed in time", _GRACE_AT_FORK)
+        return released.set
+
     def stop(self) -> None:
         """Let operations finish for a moment, cancel the rest, end the loop and the thread."""
         stopping = asyncio.run_coroutine_threadsafe(self._wind_up(), self.loop)
@@ -122,9 +143,7 @@ class _IoThread:
     async def _wind_up(self) -> None:
         if self._operations:
             await asyncio.wait(tuple(self._operations), timeout=_GRACE_AT_EXIT)
-        for closer in tuple(_closers):
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(closer(), _GRACE_AT_EXIT / 2)
+        await _call_all(_close_at_exit)
         leftover = asyncio.all_tasks() - {asyncio.current_task()}
         for task in leftover:
             task.cancel()
@@ -137,7 +156,9 @@ _thread: _IoThread | None = None
 _generation = 0
 _exiting = False
 _abandoned: list[object] = []
-_closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+_close_at_exit: list[Closer] = []
+_close_before_fork: list[Closer] = []
+_let_go: list[Callable[[], None]] = []
 
 
 def _current() -> _IoThread:
@@ -242,9 +263,26 @@ def abandon(thing: object) -> None:
     _abandoned.append(thing)
 
 
-def close_at_exit(closer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def close_at_exit(closer: Closer) -> None:
     """Have an async callable run on the I/O loop before the interpreter exits."""
-    _closers.append(closer)
+    _close_at_exit.append(closer)
+
+
+def close_before_fork(closer: Closer) -> None:
+    """Have an async callable run on the I/O loop before this process forks, in the parent.
+
+    For libraries with threads and locks of their own, of which a child inherits a snapshot that cannot work. The closer
+    drops what is open; operations that it cuts off must recover in the parent.
+    """
+    _close_before_fork.append(closer)
+
+
+async def _call_all(closers: list[Closer]) -> None:
+    for closer in tuple(closers):
+        try:
+            await asyncio.wait_for(closer(), _GRACE_OF_CLOSER)
+        except Exception:
+            logger.exception("a connection could not be closed")
 
 
 def _pass_on(task: asyncio.Task[T], waiter: asyncio.Future[T] | concurrent.futures.Future[T]) -> None:
@@ -262,8 +300,20 @@ def _pass_on(task: asyncio.Task[T], waiter: asyncio.Future[T] | concurrent.futur
         waiter.set_exception(error)
 
 
+def _before_fork() -> None:
+    current = _thread
+    if current is not None and not current.is_current:
+        _let_go.append(current.hold())
+
+
+def _after_fork_in_parent() -> None:
+    while _let_go:
+        _let_go.pop()()
+
+
 def _after_fork_in_child() -> None:
     global _thread, _lock, _generation  # noqa: PLW0603 - see `_current`
+    _let_go.clear()
     _lock = threading.Lock()
     _generation += 1
     if _thread is not None:
@@ -281,5 +331,5 @@ def _at_exit() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from strands_dapr_session import io_thread
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.stores.base import StateStore
 
@@ -26,7 +27,7 @@ _MODULES = {
 }
 """Imported when the scheme is used, for they import gRPC or Redis. Each has a ``from_url``."""
 
-_shared: dict[str, StateStore] = {}
+_shared: dict[tuple[str, str], StateStore] = {}
 _lock = threading.Lock()
 
 
@@ -41,7 +42,7 @@ def open_store(spec: str | StateStore | None = None) -> StateStore:
             ``STRANDS_DAPR_SESSION_STORE``, and without one ``dapr://statestore``.
 
     Raises:
-        ConfigurationError: The URL cannot be understood, or needs a package that is not installed.
+        ConfigurationError: The URL cannot be understood.
     """
     if isinstance(spec, StateStore):
         return spec
@@ -50,11 +51,10 @@ def open_store(spec: str | StateStore | None = None) -> StateStore:
         url = f"dapr://{url}"
     if url == "memory://":
         return _make(url)  # no name, so nothing to share it by
+    store = _make(url)
     with _lock:
-        store = _shared.get(url)
-        if store is None:
-            store = _shared[url] = _make(url)
-        return store
+        # The name has what the URL leaves to the environment: the current directory, the address of the sidecar.
+        return _shared.setdefault((url, store.name), store)
 
 
 def _make(url: str) -> StateStore:
@@ -69,11 +69,17 @@ def _make(url: str) -> StateStore:
     return from_url(url, parts)
 
 
+async def _close_shared() -> None:
+    for store in tuple(_shared.values()):
+        await store.close()
+
+
 def _after_fork_in_child() -> None:
     # Another thread may have held the lock. The stores themselves notice that they are in a child.
     global _lock  # noqa: PLW0603 - one lock a process
     _lock = threading.Lock()
 
 
+io_thread.close_at_exit(_close_shared)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

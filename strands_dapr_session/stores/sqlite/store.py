@@ -25,7 +25,7 @@ from strands_dapr_session.stores.base import (
     check_write,
 )
 from strands_dapr_session.stores.retry import Backoff, RetryPolicy
-from strands_dapr_session.stores.sqlite_file import SqliteFile, is_transient, refusal
+from strands_dapr_session.stores.sqlite.file import SqliteFile, is_transient, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import ConfigurationError
-from strands_dapr_session.stores.lane import Job, Lane
+from strands_dapr_session.stores.sqlite.lane import Job, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable

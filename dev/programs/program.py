@@ -31,8 +31,15 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def sibling(self, name: str) -> Program:
-        """Return the program of that name beside this one."""
-        return Program(self.path.with_name(name), self.environment)
+        """Return the program of that name beside this one, or beside what this one is a link to.
+
+        Raises:
+            ProgramMissingError: There is none.
+        """
+        path = first_executable([self.path.with_name(name), self.path.resolve().with_name(name)])
+        if path is None:
+            raise ProgramMissingError(name)
+        return Program(path, self.environment)
 
 
 def first_executable(paths: Iterable[Path]) -> Path | None:

@@ -6,11 +6,10 @@ import importlib
 import os
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
 from strands_dapr_session import io_thread
-from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.stores.base import StateStore
+from strands_dapr_session.stores.url import StoreURL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,15 +57,15 @@ def open_store(spec: str | StateStore | None = None) -> StateStore:
 
 
 def _make(url: str) -> StateStore:
-    parts = urlsplit(url)
-    module = _MODULES.get(parts.scheme)
+    taken_apart = StoreURL(url)
+    module = _MODULES.get(taken_apart.scheme)
     if module is None:
         known = ", ".join(f"{scheme}://" for scheme in _MODULES)
-        raise ConfigurationError(
-            f"store {url!r}: unknown scheme {parts.scheme!r}. Known: {known}; a bare name is a Dapr component."
+        raise taken_apart.error(
+            f"unknown scheme {taken_apart.scheme!r}. Known: {known}; a bare name is a Dapr component."
         )
-    from_url: Callable[[str, SplitResult], StateStore] = importlib.import_module(module).from_url
-    return from_url(url, parts)
+    from_url: Callable[[StoreURL], StateStore] = importlib.import_module(module).from_url
+    return from_url(taken_apart)
 
 
 async def _close_shared() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.stores.base import (
     DEFAULT_MAX_VALUE_BYTES,
     Entry,
@@ -21,18 +20,20 @@ from strands_dapr_session.stores.base import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from urllib.parse import SplitResult
+
+    from strands_dapr_session.stores.url import StoreURL
 
 
 def _random_etag() -> str:
     return uuid.uuid4().hex
 
 
-def from_url(url: str, parts: SplitResult) -> MemoryStore:
+def from_url(url: StoreURL) -> MemoryStore:
     """Make the store of a ``memory://name`` URL."""
-    if parts.path or parts.query or parts.fragment:
-        raise ConfigurationError(f"store {url!r}: expected memory://name")
-    return MemoryStore(parts.netloc)
+    url.no_more_options()
+    if url.path:
+        raise url.error("expected memory://name")
+    return MemoryStore(url.host)
 
 
 class MemoryStore(StateStore):

@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl
 
 import grpc
 from dapr.proto import api_v1, common_v1
 
 from strands_dapr_session.errors import (
-    ConfigurationError,
     TooLargeError,
     UnknownComponentError,
     UnsafeStoreError,
@@ -41,6 +39,8 @@ from strands_dapr_session.stores.retry import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from strands_dapr_session.stores.url import StoreURL
+
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT = 5.0
@@ -53,27 +53,20 @@ _DELETE_KEYS = 64
 _ABORTED = grpc.StatusCode.ABORTED
 
 
-def from_url(url: str, parts: SplitResult) -> DaprStore:
+def from_url(url: StoreURL) -> DaprStore:
     """Make the store of a ``dapr://component`` URL."""
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if not parts.netloc or parts.path not in {"", "/"} or parts.fragment:
-        raise ConfigurationError(f"store {url!r}: expected dapr://component?address=host:port")
-    try:
-        address = options.pop("address", None)
-        consistency = options.pop("consistency", "strong")
-        retry = RetryPolicy(budget=float(options.pop("retry_seconds", RetryPolicy().budget)))
-        timeout = float(options.pop("timeout", _DEFAULT_TIMEOUT))
-        max_value_bytes = int(options.pop("max_value_bytes", 0)) or None
-    except ValueError as error:
-        raise ConfigurationError(f"store {url!r}: {error}") from error
-    if options or consistency not in {"strong", "eventual"}:
-        raise ConfigurationError(
-            f"store {url!r}: the options are address, retry_seconds, timeout, max_value_bytes and "
-            "consistency=strong or consistency=eventual"
-        )
-    return DaprStore(
-        parts.netloc, address, retry=retry, timeout=timeout, max_value_bytes=max_value_bytes, consistency=consistency
+    store = DaprStore(
+        url.host,
+        url.text("address"),
+        retry=RetryPolicy(budget=url.seconds("retry_seconds", RetryPolicy().budget)),
+        timeout=url.seconds("timeout", _DEFAULT_TIMEOUT),
+        max_value_bytes=url.size("max_value_bytes"),
+        consistency=url.choice("consistency", "strong", "eventual"),
     )
+    url.no_more_options()
+    if not url.host or url.path not in {"", "/"}:
+        raise url.error("expected dapr://component?address=host:port")
+    return store
 
 
 class DaprStore(StateStore):

@@ -64,7 +64,7 @@ class Lane(Generic[Tool]):
             work: Carries out a group of jobs: runs each, or fails each.
         """
         self._work = work
-        self._queue: SimpleQueue[Job[Tool] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job[Tool] | asyncio.Future[None]] = SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
@@ -76,12 +76,14 @@ class Lane(Generic[Tool]):
 
     async def stop(self) -> None:
         """End the thread after what waits."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put(ended)
+        await ended
 
     def _main(self) -> None:
-        while True:
-            group, last = self._next_group()
+        ended: asyncio.Future[None] | None = None
+        while ended is None:
+            group, ended = self._next_group()
             if group:
                 try:
                     self._work(group)
@@ -89,22 +91,27 @@ class Lane(Generic[Tool]):
                     for job in group:
                         job.fail(error)
                 _answer(group)
-            if last:
-                return
+        with contextlib.suppress(RuntimeError):
+            ended.get_loop().call_soon_threadsafe(_set, ended)
 
-    def _next_group(self) -> tuple[list[Job[Tool]], bool]:
-        """Wait for a job and take what is there with it; the second is true when the lane is to end."""
+    def _next_group(self) -> tuple[list[Job[Tool]], asyncio.Future[None] | None]:
+        """Wait for a job and take what is there with it, and the future to be set if the lane is to end after it."""
         group: list[Job[Tool]] = []
         item = self._queue.get()
-        while item is not None:
+        while isinstance(item, Job):
             group.append(item)
             if len(group) == _LARGEST_GROUP:
-                return group, False
+                return group, None
             try:
                 item = self._queue.get_nowait()
             except Empty:
-                return group, False
-        return group, True
+                return group, None
+        return group, item
+
+
+def _set(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _answer(group: list[Job[Any]]) -> None:

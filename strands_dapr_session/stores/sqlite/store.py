@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from typing import TYPE_CHECKING, NoReturn, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote
 
 from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError
 from strands_dapr_session.stores.base import (
@@ -30,6 +29,8 @@ from strands_dapr_session.stores.sqlite.file import SqliteFile, is_transient, re
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from strands_dapr_session.stores.url import StoreURL
+
 T = TypeVar("T")
 
 _TABLE = "strands_dapr_session"
@@ -41,17 +42,15 @@ _REPLACE = f"UPDATE {_TABLE} SET value = ?, etag = ? WHERE key = ? AND etag = ?"
 _DELETE = f"DELETE FROM {_TABLE} WHERE key = ?"  # noqa: S608
 
 
-def from_url(url: str, parts: SplitResult) -> SqliteStore:
+def from_url(url: StoreURL) -> SqliteStore:
     """Make the store of a ``sqlite:///path`` URL."""
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path or parts.fragment:
-        raise ConfigurationError(f"store {url!r}: expected sqlite:///relative.db or sqlite:////absolute.db")
+    path = url.path[1:]
+    synchronous = url.choice("synchronous", "full", "normal")
+    url.no_more_options()
+    if url.host or not path:
+        raise url.error("expected sqlite:///relative.db or sqlite:////absolute.db")
     if path == ":memory:":
-        raise ConfigurationError(f"store {url!r}: SQLite keeps that apart for every connection; use memory://name")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    synchronous = options.pop("synchronous", "full").lower()
-    if options or synchronous not in {"full", "normal"}:
-        raise ConfigurationError(f"store {url!r}: the only option is synchronous=full or synchronous=normal")
+        raise url.error("SQLite keeps that apart for every connection; use memory://name")
     return SqliteStore(path, synchronous=synchronous)
 
 

@@ -1,0 +1,73 @@
+"""The quick check of a store, made once by each process that uses it: five round trips."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, NoReturn
+
+from strands_dapr_session.errors import StoreUnavailableError, UnsafeStoreError
+from strands_dapr_session.stores.conformance.bench import Bench, bench, race
+
+if TYPE_CHECKING:
+    from strands_dapr_session.stores.base import StateStore
+    from strands_dapr_session.stores.retry import RetryPolicy
+
+_RACERS = 4
+
+_trusted: weakref.WeakSet[StateStore] = weakref.WeakSet()
+
+
+async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> None:
+    """Refuse a store on which sessions would not be safe. Remembers the stores that passed.
+
+    Args:
+        store: An open store.
+        retry: How long to go on while it gives no answer.
+
+    Raises:
+        UnsafeStoreError: It does not create or replace atomically, or does not give back the bytes it was given.
+        StoreUnavailableError: It gives no answer.
+    """
+    if store in _trusted:
+        return
+    async with bench(store, retry) as at:
+        try:
+            await _check(at)
+        except StoreUnavailableError as error:
+            if await _holds_text(at):
+                _refuse(at, f"it does not take values that are no text ({error})")
+            raise
+    _trusted.add(store)
+
+
+async def _check(at: Bench) -> None:
+    key = at.key("probe")
+    first = [at.value() for _ in range(_RACERS)]
+    won, seen = await race(at.create(key, value) for value in first)
+    if any(entry is not None and entry.value not in first for entry in seen):
+        _refuse(at, "the bytes that it returns are not those that were written")
+    if len(won) != 1 or any(entry is None or entry.value != first[won[0]] for entry in seen):
+        _refuse(at, f"of {_RACERS} that created the same key at the same time, {len(won)} were told that they had")
+
+    etag = next(entry.etag for entry in seen if entry is not None)
+    second = [at.value() for _ in range(_RACERS)]
+    won, seen = await race(at.replace(key, value, etag) for value in second)
+    if len(won) != 1 or any(entry is None or entry.value != second[won[0]] for entry in seen):
+        _refuse(at, f"of {_RACERS} that replaced the same value at the same time, {len(won)} were told that they had")
+
+
+async def _holds_text(at: Bench) -> bool:
+    """Whether the store is there, but only for text."""
+    key, text = at.key("text"), b"text"
+    try:
+        await at.create(key, text)
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+def _refuse(at: Bench, reason: str) -> NoReturn:
+    raise UnsafeStoreError(
+        f"{at.store.name}: {reason}. Sessions would be lost or mixed up in it, so it is refused. Known to be safe are "
+        "Redis, PostgreSQL (v2), SQLite and, for tests, the in-memory component."
+    )

@@ -1,0 +1,247 @@
+"""Becoming the owner of a journal.
+
+An acquisition is a record in the first free slot, t. It holds if and only if, read after it was written, the registry
+still names this incarnation and the head has not packed slot t. Otherwise somebody wrote, packed and deleted a slot t
+before: this record lies where nobody will look, and the acquisition starts over.
+
+An acquisition after an owner that did not release is a takeover. Its slot is never deleted, because it is exactly where
+the old owner will try to write next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strands_dapr_session.errors import SessionBusyError
+from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare, write
+from strands_dapr_session.journal.head import read_head
+from strands_dapr_session.journal.layout import Layout, random_name, shard_key
+from strands_dapr_session.journal.load import Log, read_further, read_log
+from strands_dapr_session.journal.registry import Place, change_place, place_in
+from strands_dapr_session.journal.worker import describe
+from strands_dapr_session.records.records import Acquired
+from strands_dapr_session.records.wire import encode_record
+from strands_dapr_session.stores.base import Entry, KeyConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.journal.settings import JournalSettings
+
+_FIRST_POLL = 0.02
+_LONGEST_POLL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What somebody knows of a journal without having read it just now.
+
+    Attributes:
+        layout: Where it is.
+        sequence: The last slot that is known.
+        stamp: The head that was last seen.
+        owner: Who has acquired and not released it.
+        own: The last slot is this process's own, and was acknowledged: what is known up to it needs no proof.
+    """
+
+    layout: Layout
+    sequence: int
+    stamp: bytes
+    owner: Acquired | None
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An acquisition that holds.
+
+    Attributes:
+        layout: Where the journal is.
+        slot: The slot of the acquisition.
+        record: The acquisition.
+        first: How many of the records given are in that slot; none if they were too long for it.
+        log: The journal up to and including that slot; None if nothing changed since the position given.
+        stamp: The head that was last seen.
+    """
+
+    layout: Layout
+    slot: Slot
+    record: Acquired
+    first: int
+    log: Log | None
+    stamp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Who wants to own what.
+
+    Attributes:
+        session_id: The session.
+        root_id: The root.
+        settings: What to do when somebody else owns it.
+        acquisition: The name to give to the ownership.
+        first: Encoded records to write together with the acquisition.
+    """
+
+    session_id: str
+    root_id: str
+    settings: JournalSettings
+    acquisition: str
+    first: Sequence[bytes] = ()
+
+
+async def acquire(context: Context, wish: Wish, known: Position | None = None) -> Claim:
+    """Own a journal, making it if it does not exist.
+
+    Args:
+        context: The store and the workers.
+        wish: Who wants to own what.
+        known: What is known of the journal; saves reading it when that is still true.
+
+    Raises:
+        SessionBusyError: Somebody else owns it and is alive.
+    """
+    attempt = _Attempt(context, wish)
+    while True:
+        if known is not None and known.owner is None:
+            claim = await attempt.claim(known, None)
+        else:
+            log = await attempt.read_until_free()
+            claim = await attempt.claim(_position(log), log)
+        if claim is not None:
+            return claim
+        known = None
+
+
+class _Attempt:
+    """One call of `acquire`."""
+
+    def __init__(self, context: Context, wish: Wish) -> None:
+        self._context = context
+        self._wish = wish
+        self._patience = _Patience(context, wish.settings)
+
+    async def read_until_free(self) -> Log:
+        """Read the journal; while somebody owns it, wait until they have released it or are dead."""
+        context = self._context
+        log = await read_log(context, await self._place())
+        owner = log.owner()
+        while owner is not None and not self._patience.knows_it_gone(owner):
+            key = context.workers.heartbeat_key(owner)
+            log, others = await read_further(context, log, [key] if key else [])
+            before, owner = owner, log.owner()
+            if owner == before:
+                beat = others.get(key) if key else None
+                if self._patience.is_over(owner, log.end, beat.value if beat else None):
+                    return log
+                await self._patience.wait()
+        return log
+
+    async def claim(self, position: Position, log: Log | None) -> Claim | None:
+        """Try to own the journal at the slot after a position; None when that failed."""
+        context, layout, number = self._context, position.layout, position.sequence + 1
+        record = Acquired(
+            self._wish.acquisition,
+            context.workers.name,
+            takeover=position.owner is not None,
+            lease=self._wish.settings.lease,
+        )
+        slot, first = self._prepare(layout, number, record)
+        try:
+            await write(context, slot)
+        except KeyConflict:
+            return None
+        registry = shard_key(self._wish.session_id)
+        entries = await context.store.get_many([layout.head, registry])
+        head = read_head(layout, entries.get(layout.head))
+        place = place_in(registry, entries.get(registry), self._wish.session_id, self._wish.root_id)
+        if place.live != layout.incarnation or head.sequence >= number:
+            await context.store.delete_many([slot.key])
+            return None
+        if head.stamp != position.stamp and not position.own:
+            log = await read_log(context, layout)
+            if not log.holds(number, slot.value):
+                return None
+            del log.slots[number - log.head.sequence :]
+        elif log is not None:
+            log.slots.append(Entry(slot.value, ""))
+        return Claim(layout, slot, record, first, log, head.stamp)
+
+    async def _place(self) -> Layout:
+        """Find the journal in the registry, or enter it."""
+        key = shard_key(self._wish.session_id)
+        place = place_in(key, await self._context.store.get(key), self._wish.session_id, self._wish.root_id)
+        if place.live is None:
+            fresh = random_name()
+            found = await change_place(
+                self._context,
+                self._wish.session_id,
+                self._wish.root_id,
+                lambda now: Place(now.live or fresh, now.dead),
+            )
+            place = found or place
+        return Layout(self._wish.session_id, self._wish.root_id, place.live or "")
+
+    def _prepare(self, layout: Layout, number: int, record: Acquired) -> tuple[Slot, int]:
+        """Make the slot. It is always in one piece: if the acquisition fails, nobody knows of its parts."""
+        encoded, first = encode_record(record), self._wish.first
+        if sum(map(len, first)) <= LONGEST_SLOT // 2:
+            return prepare(self._context.store, layout, number, [encoded, *first]), len(first)
+        return prepare(self._context.store, layout, number, [encoded]), 0
+
+
+def _position(log: Log) -> Position:
+    return Position(log.layout, log.end, log.head.stamp, log.owner(), own=False)
+
+
+class _Patience:
+    """Judges whether an owner is dead, by this process's own clock, and how long to wait for a live one."""
+
+    def __init__(self, context: Context, settings: JournalSettings) -> None:
+        self._context = context
+        self._settings = settings
+        self._deadline = context.clock() + settings.busy_timeout
+        self._pause = _FIRST_POLL
+        self._sign: tuple[str, int, bytes | None] | None = None
+        self._since = 0.0
+        self._was_seen_alive = False
+
+    def knows_it_gone(self, owner: Acquired) -> bool:
+        """Tell whether there is nothing to wait for."""
+        return self._settings.on_busy == "steal" or self._context.workers.is_alive(owner) is False
+
+    def is_over(self, owner: Acquired, end: int, beat: bytes | None) -> bool:
+        """Tell whether an owner has given up, or has shown no sign of life for its lease.
+
+        Args:
+            owner: The owner.
+            end: The last slot of the journal; a commit is a sign of life.
+            beat: The owner's heartbeat.
+
+        Raises:
+            SessionBusyError: It is alive, and there is no more time to wait.
+        """
+        workers, now = self._context.workers, self._context.clock()
+        if workers.has_given_up(owner, beat):
+            return True
+        sign = (owner.acquisition, end, beat)
+        if sign != self._sign:
+            self._was_seen_alive = self._sign is not None and self._sign[0] == owner.acquisition
+            self._sign, self._since = sign, now
+        alive = workers.is_alive(owner)
+        if not alive and now - self._since >= owner.lease:
+            return True
+        if now >= self._deadline or (self._settings.on_busy == "raise" and (alive or self._was_seen_alive)):
+            raise SessionBusyError(
+                f"{describe(owner.worker)} runs an invocation of this session. Nothing was changed. "
+                'Try again when it is done, wait longer with busy_timeout, or take it over with on_busy="steal".'
+            )
+        return False
+
+    async def wait(self) -> None:
+        """Pause before looking again."""
+        await self._context.sleep(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_POLL)

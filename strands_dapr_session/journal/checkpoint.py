@@ -1,0 +1,163 @@
+"""A view as bytes: what a compaction leaves in place of the commits that it packs.
+
+A checkpoint holds the live messages themselves while they are few. Otherwise it holds their ordinals only, and a load
+reads the segments that have them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from strands_dapr_session.errors import DamagedDataError
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Acquired
+from strands_dapr_session.records.view import FinishedInvocation, InvocationView, ScopeView, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MOST_LIVE: Final = 10_000_000
+"""Messages that may be live; a limit against ranges that claim to be endless."""
+
+
+def write_checkpoint(view: View, *, with_bodies: bool) -> bytes:
+    """Write a view, not yet sealed.
+
+    Args:
+        view: The view.
+        with_bodies: Whether to put the live messages in.
+    """
+    owner = view.owner
+    bodies = view.bodies if with_bodies else None
+    return pack_value(
+        [
+            view.sequence,
+            None if owner is None else [owner.acquisition, owner.worker, owner.takeover, owner.lease],
+            view.next_ordinal,
+            view.planned,
+            [[key, f.scope, f.invocation_id, f.prompt, f.outcome, f.result] for key, f in view.finished.items()],
+            [_plain_scope(scope) for scope in view.scopes.values()],
+            None if bodies is None else [bodies[ordinal] for ordinal in live_ordinals(view)],
+        ],
+        path="checkpoint",
+    )
+
+
+def read_checkpoint(key: str, payload: bytes) -> View:
+    """Read a view. Its live messages are there if they were put in; if not, see `add_bodies`.
+
+    Raises:
+        DamagedDataError: It is no checkpoint.
+    """
+    view = View()
+    items = unpack_value(payload, key=key)
+    try:
+        sequence, owner, next_ordinal, planned, finished, scopes, bodies = items
+        view.sequence = _expect(int, sequence)
+        view.owner = Acquired(*owner) if owner else None
+        view.next_ordinal = _expect(int, next_ordinal)
+        view.planned = [_expect(str, plan) for plan in planned]
+        view.finished = {_expect(str, name): FinishedInvocation(*fields) for name, *fields in finished}
+        for plain in scopes:
+            scope = _read_scope(plain, view.bodies)
+            view.scopes[scope.path] = scope
+        _check_numbers(view)
+        if bodies is not None:
+            live = live_ordinals(view)
+            view.bodies = _fill_in(view, dict(zip(live, (_expect(bytes, body) for body in bodies), strict=True)))
+    except (TypeError, ValueError) as error:
+        raise DamagedDataError(key, f"not a checkpoint ({error})") from error
+    return view
+
+
+def live_ordinals(view: View) -> list[int]:
+    """List the numbers of all live messages, sorted."""
+    return sorted(ordinal for scope in view.scopes.values() for ordinal in scope.ordinals)
+
+
+def missing_ordinals(view: View) -> set[int]:
+    """Get the numbers of the live messages that a view does not have."""
+    bodies = view.bodies if view.bodies is not None else {}
+    return {ordinal for ordinal in live_ordinals(view) if ordinal not in bodies}
+
+
+def write_segment(first: int, bodies: Iterable[bytes], history: Iterable[bytes]) -> bytes:
+    """Write a segment, not yet sealed.
+
+    Args:
+        first: The ordinal of the first message.
+        bodies: The messages.
+        history: The other records of the time, encoded, for those who look back; a load does not read them.
+    """
+    return pack_value([first, list(bodies), b"".join(history)], path="segment")
+
+
+def read_segment(key: str, payload: bytes) -> tuple[int, list[bytes], bytes]:
+    """Read a segment: the ordinal of its first message, its messages, and its history.
+
+    Raises:
+        DamagedDataError: It is none.
+    """
+    items = unpack_value(payload, key=key)
+    try:
+        first, bodies, history = items
+        return _expect(int, first), [_expect(bytes, body) for body in _expect(list, bodies)], _expect(bytes, history)
+    except (TypeError, ValueError) as error:
+        raise DamagedDataError(key, f"not a segment ({error})") from error
+
+
+def _check_numbers(view: View) -> None:
+    live = live_ordinals(view)
+    if live and not 0 <= live[0] <= live[-1] < view.next_ordinal:
+        raise ValueError("a live message has no number of this journal")
+
+
+def _fill_in(view: View, bodies: dict[int, bytes]) -> dict[int, bytes]:
+    if view.bodies is None:
+        raise TypeError("a view without messages")
+    view.bodies.update(bodies)
+    return view.bodies
+
+
+def _plain_scope(scope: ScopeView) -> list[Any]:
+    now = scope.invocation
+    return [
+        scope.path,
+        [list(each) for each in _ranges(scope.ordinals)],
+        scope.documents,
+        scope.results,
+        scope.started,
+        None
+        if now is None
+        else [now.id, now.key, now.prompt, now.fingerprint, now.attempt, now.finished, now.outcome, now.result],
+        scope.notes,
+    ]
+
+
+def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
+    path, ranges, documents, results, started, invocation, notes = plain
+    scope = ScopeView(_expect(str, path), bodies)
+    if sum(_expect(int, count) for _, count in ranges) > _MOST_LIVE:
+        raise ValueError("too many live messages")
+    scope.ordinals = [ordinal for first, count in ranges for ordinal in range(_expect(int, first), first + count)]
+    scope.documents = _expect(dict, documents)
+    scope.results = _expect(dict, results)
+    scope.started = _expect(dict, started)
+    scope.invocation = InvocationView(*invocation) if invocation else None
+    scope.notes = _expect(dict, notes)
+    return scope
+
+
+def _ranges(ordinals: list[int]) -> Iterator[tuple[int, int]]:
+    """Sum up a list of numbers as (first, count) of those that follow each other."""
+    start = 0
+    for index in range(1, len(ordinals) + 1):
+        if index == len(ordinals) or ordinals[index] != ordinals[index - 1] + 1:
+            yield ordinals[start], index - start
+            start = index
+
+
+def _expect(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value

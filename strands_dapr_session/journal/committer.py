@@ -1,0 +1,144 @@
+"""Carries records from any thread to the log: one commit at a time, and what becomes ready meanwhile goes together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Final
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import DurableSessionError, StoreUnavailableError
+from strands_dapr_session.journal.commit import prepare, write
+from strands_dapr_session.journal.fence import fenced_by
+from strands_dapr_session.stores.base import KeyConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.journal.layout import Layout
+
+_TOGETHER: Final = 1024 * 1024
+"""Bytes above which no further record joins a commit, so that a small one does not wait for megabytes."""
+
+
+class Committer:
+    """The log as its owner writes it, from one acquisition to its release.
+
+    `add`, `stop` and the attributes may be used from any thread; the rest happens on the I/O thread.
+
+    Attributes:
+        sequence: The last slot that was acknowledged.
+        failure: Why nothing more will be written.
+    """
+
+    def __init__(self, context: Context, layout: Layout, sequence: int) -> None:
+        """Go on after a slot.
+
+        Args:
+            context: The store.
+            layout: The journal.
+            sequence: The last slot, which is ours.
+        """
+        self._context = context
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._ready: list[bytes] = []
+        self._added = 0
+        self._acknowledged = 0
+        self._running = False
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.sequence = sequence
+        self.failure: DurableSessionError | None = None
+
+    def add(self, records: Sequence[bytes]) -> None:
+        """Take encoded records along; does nothing after a failure."""
+        with self._lock:
+            if self.failure is not None:
+                return
+            self._ready += records
+            self._added += len(records)
+            start = not self._running
+            self._running = True
+        if start:
+            io_thread.call_soon(self._start)
+
+    def stop(self, reason: DurableSessionError) -> None:
+        """Write nothing more. What is on its way may still arrive."""
+        with self._lock:
+            if self.failure is None:
+                self.failure = reason
+            self._ready.clear()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was added is acknowledged, and nothing has failed."""
+        return self.failure is None and self._acknowledged == self._added
+
+    async def settled(self) -> None:
+        """Wait until everything added so far is acknowledged. On the I/O thread.
+
+        Raises:
+            DurableSessionError: It never will be.
+        """
+        if self.failure is not None:
+            raise self.failure
+        ticket = self._added
+        if self._acknowledged >= ticket:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((ticket, waiter))
+        await waiter
+
+    def _start(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._run())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    async def _run(self) -> None:
+        try:
+            while records := self._take():
+                slot = prepare(self._context.store, self._layout, self.sequence + 1, records)
+                await write(self._context, slot)
+                self.sequence = slot.number
+                self._acknowledged += len(records)
+                self._answer()
+        except KeyConflict as conflict:
+            self._fail(fenced_by(self._layout, self.sequence + 1, conflict))
+        except DurableSessionError as error:
+            self._fail(error)
+        except BaseException as error:
+            self._fail(StoreUnavailableError(f"{self._context.store.name}: the commit was cut off ({error!r})"))
+            raise
+
+    def _take(self) -> list[bytes]:
+        """Take what goes into the next commit."""
+        with self._lock:
+            size = count = 0
+            for record in self._ready:
+                size += len(record)
+                if count and size > _TOGETHER:
+                    break
+                count += 1
+            records, self._ready = self._ready[:count], self._ready[count:]
+            self._running = bool(records)
+            return records
+
+    def _answer(self) -> None:
+        rest = []
+        for ticket, waiter in self._waiters:
+            if ticket > self._acknowledged:
+                rest.append((ticket, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
+        self._waiters = rest
+
+    def _fail(self, error: DurableSessionError) -> None:
+        self.stop(error)
+        waiters, self._waiters = self._waiters, []
+        for _, waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(self.failure or error)
+
+
+_tasks: set[asyncio.Task[None]] = set()

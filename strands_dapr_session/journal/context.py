@@ -1,0 +1,60 @@
+"""What the protocol needs from outside: a store, time, and somebody who knows which workers live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from strands_dapr_session.stores.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from strands_dapr_session.records.records import Acquired
+    from strands_dapr_session.stores.base import StateStore
+
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """Knows this worker, and what can be told about others without asking the store."""
+
+    @property
+    def name(self) -> str:
+        """What this worker calls itself in an acquisition."""
+
+    def is_alive(self, owner: Acquired) -> bool | None:
+        """Tell whether an acquisition is surely held, surely not, or (None) only its heartbeat can tell."""
+
+    def heartbeat_key(self, owner: Acquired) -> str | None:
+        """The key where the owner's heartbeat would be."""
+
+    def has_given_up(self, owner: Acquired, heartbeat: bytes | None) -> bool:
+        """Tell whether the owner's own heartbeat says that it let go of this acquisition."""
+
+
+async def _inline(function: Callable[[], T]) -> T:
+    return function()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the protocol needs from outside. A model check replaces all of it.
+
+    Attributes:
+        store: The store.
+        workers: Who lives.
+        retry: How long to go on when the store gives no answer.
+        clock: Monotonic seconds.
+        sleep: Waits for some seconds.
+        offload: Runs a function that keeps the processor busy, where that disturbs nobody.
+    """
+
+    store: StateStore
+    workers: Workers
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    offload: Callable[[Callable[[], T]], Awaitable[T]] = _inline

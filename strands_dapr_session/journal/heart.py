@@ -1,0 +1,121 @@
+"""The heartbeat of this process in one store: one key, rewritten while any invocation runs.
+
+An invocation that is over before the first beat is due writes none at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import DurableSessionError
+from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from strands_dapr_session.stores.base import StateStore
+
+logger = logging.getLogger(__name__)
+
+_BEATS_PER_LEASE = 3
+
+
+class Heart:
+    """Beats for the acquisitions of this process in one store. All methods but `of` run on the I/O thread."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = weakref.ref(store)
+        self._leases: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._count = 0
+        self._key: str | None = None
+
+    @staticmethod
+    def of(store: StateStore) -> Heart:
+        """Get the heart of a store."""
+        heart = _hearts.get(store)
+        if heart is None:
+            heart = _hearts.setdefault(store, Heart(store))
+        return heart
+
+    def begin(self, acquisition: str, lease: float) -> None:
+        """Beat for an acquisition."""
+        self._leases[acquisition] = lease
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._beat())
+
+    def end(self, acquisition: str) -> None:
+        """Beat no more for an acquisition. The key goes when nothing has been running for a beat."""
+        self._leases.pop(acquisition, None)
+
+    async def stop(self) -> None:
+        """Remove the key: the process is about to end."""
+        self._leases.clear()
+        if self._task is not None:
+            self._task.cancel()
+        await self._remove()
+
+    async def _beat(self) -> None:
+        interval = min(self._leases.values()) / _BEATS_PER_LEASE
+        try:
+            while True:
+                await asyncio.sleep(interval)
+                self._leases = {name: lease for name, lease in self._leases.items() if this_process.holds(name)}
+                if not self._leases:
+                    break
+                interval = min(self._leases.values()) / _BEATS_PER_LEASE
+                await self._write()
+        finally:
+            self._task = None
+        await self._remove()
+        if self._leases and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._beat())
+
+    async def _write(self) -> None:
+        """Write one beat. One that gets lost does no harm: the next is on its way."""
+        store = self._store()
+        if store is None:
+            return
+        self._count += 1
+        self._key, value = this_process.heartbeat(self._count)
+        try:
+            present = await store.get(self._key)
+            if present is None:
+                await store.create(self._key, value)
+            else:
+                await store.replace(self._key, value, present.etag)
+        except (KeyConflict, OutcomeUnknown, DurableSessionError) as error:
+            logger.warning("store=<%s>, error=<%s> | a heartbeat was lost", store.name, error)
+
+    async def _remove(self) -> None:
+        store, key = self._store(), self._key
+        if store is None or key is None:
+            return
+        self._key = None
+        try:
+            await store.delete_many([key])
+        except DurableSessionError as error:
+            logger.warning("store=<%s>, key=<%s>, error=<%s> | the heartbeat is left behind", store.name, key, error)
+
+
+_hearts: weakref.WeakKeyDictionary[StateStore, Heart] = weakref.WeakKeyDictionary()
+
+
+async def _stop_all() -> None:
+    for heart in list(_hearts.values()):
+        await heart.stop()
+
+
+def _after_fork() -> None:
+    for heart in list(_hearts.values()):
+        io_thread.abandon(heart)
+    _hearts.clear()
+
+
+io_thread.close_at_exit(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,280 @@
+"""The front of the protocol: a journal that any thread and any event loop may use."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import DamagedDataError, TooLargeError, UnencodableValueError
+from strands_dapr_session.journal.acquire import Position, Wish, acquire
+from strands_dapr_session.journal.commit import LONGEST_COMMIT
+from strands_dapr_session.journal.committer import Committer
+from strands_dapr_session.journal.context import Context
+from strands_dapr_session.journal.fold import fold, fold_politely
+from strands_dapr_session.journal.layout import Layout, check_id, random_name, shard_key
+from strands_dapr_session.journal.load import read_settled_log
+from strands_dapr_session.journal.registry import place_in
+from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.journal.tenure import Tenure
+from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.records.records import Released
+from strands_dapr_session.records.view import View
+from strands_dapr_session.records.wire import encode_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from strands_dapr_session.journal.acquire import Claim
+    from strands_dapr_session.journal.load import Log
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.stores.base import StateStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """What an acquisition found.
+
+    Attributes:
+        view: The journal up to and including the acquisition. If nothing has moved it keeps no messages: the journal's
+            caller has them.
+        moved: Whether what the journal says may differ from the view that the caller was given last: somebody else
+            wrote, or something that this journal appended was not recorded.
+        takeover: Whether the owner before had not released.
+    """
+
+    view: View
+    moved: bool
+    takeover: bool
+
+
+class Journal:
+    """The ordered log of one root, of which one worker at a time is the owner.
+
+    Records are appended without waiting and travel in the background; `barrier` waits until they are safe. No method
+    blocks the caller's event loop, and none needs a particular one.
+    """
+
+    def __init__(
+        self, store: StateStore, session_id: str, root_id: str, *, settings: JournalSettings | None = None
+    ) -> None:
+        """Name a journal; nothing is read or written yet.
+
+        Args:
+            store: Where it is. Several journals may share one.
+            session_id: The session.
+            root_id: The agent or orchestrator in it.
+            settings: How to behave.
+
+        Raises:
+            InvalidIdentifierError: An id cannot be used.
+        """
+        self.session_id = check_id("session_id", session_id)
+        self.root_id = check_id("root_id", root_id)
+        self.settings = settings or JournalSettings()
+        self._context = Context(store, this_process, offload=_in_another_thread)
+        self._lock = threading.RLock()
+        self._position: Position | None = None
+        self._view = View(keep_bodies=False)
+        self._is_caller_behind = False
+        self._tenure: Tenure | None = None
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def load(self) -> View:
+        """Read the newest state, without owning or disturbing anything.
+
+        Raises:
+            StoredDataError: What is stored is damaged, incomplete, or newer than this package.
+            StoreError: The store cannot be read.
+        """
+        log = await io_thread.run(self._read())
+        return self._loaded(log, View() if log is None else await fold_politely(log))
+
+    def load_sync(self) -> View:
+        """Read the newest state from plain code. See `load`."""
+        log = io_thread.run_sync(self._read())
+        return self._loaded(log, View() if log is None else fold(log))
+
+    async def _read(self) -> Log | None:
+        """Read the journal; None if there is none. On the I/O thread."""
+        store = self._context.store
+        await store.open()
+        key = shard_key(self.session_id)
+        place = place_in(key, await store.get(key), self.session_id, self.root_id)
+        if place.live is None:
+            return None
+        return await read_settled_log(self._context, Layout(self.session_id, self.root_id, place.live))
+
+    def _loaded(self, log: Log | None, view: View) -> View:
+        """Remember what the caller is about to know."""
+        with self._lock:
+            if not self.owned:
+                self.abandon()
+                self._view = view.without_bodies()
+                self._is_caller_behind = False
+                self._position = None
+                if log is not None:
+                    self._position = Position(log.layout, log.end, log.head.stamp, view.owner, own=False)
+        return view
+
+    # -- owning --------------------------------------------------------------------------------------------------
+
+    @property
+    def owned(self) -> bool:
+        """Whether this object owns the journal, as far as this process knows."""
+        tenure = self._tenure
+        return (
+            tenure is not None
+            and tenure.committer is not None
+            and tenure.committer.failure is None
+            and tenure.is_of_this_process
+        )
+
+    async def acquire(self, first: Sequence[Record] = ()) -> Acquisition:
+        """Become the owner, so that records can be appended. Makes the journal if there is none.
+
+        Args:
+            first: Records to write together with the acquisition. They must be true whatever is found.
+
+        Raises:
+            SessionBusyError: Another live worker owns it.
+            StoredDataError: What is stored is damaged, incomplete, or newer than this package.
+            StoreError: The store does not answer. Whether the journal is owned is unknown; it can be acquired again.
+            RuntimeError: This object owns it already.
+        """
+        with self._lock:
+            if self.owned:
+                raise RuntimeError("this journal is owned already: release it before it is acquired again")
+            self.abandon()
+            known = None if self._is_caller_behind else self._position
+        encoded = [_encode(record) for record in first]
+        tenure = Tenure(self._context, random_name(), self.settings.lease, self)
+        try:
+            wish = Wish(self.session_id, self.root_id, self.settings, tenure.acquisition, encoded)
+            claim = await tenure.begin(lambda: acquire(self._context, wish, known))
+            found = None if claim.log is None else await fold_politely(claim.log)
+        except BaseException:
+            tenure.give_up()
+            raise
+        return self._begin(tenure, claim, found, first, encoded)
+
+    def _begin(
+        self, tenure: Tenure, claim: Claim, found: View | None, first: Sequence[Record], encoded: list[bytes]
+    ) -> Acquisition:
+        """Take over what an acquisition found."""
+        with self._lock:
+            before = self._position
+            sequence, layout = (before.sequence, before.layout) if before else (0, claim.layout)
+            moved = self._is_caller_behind or (sequence, layout) != (claim.slot.number - 1, claim.layout)
+            if found is None or not moved:
+                for record in (claim.record, *first[: claim.first]):
+                    self._view.apply(record)
+                view = self._view
+            else:
+                self._view, view = found.without_bodies(), found
+            self._view.sequence = claim.slot.number
+            self._is_caller_behind = False
+            self._position = Position(claim.layout, claim.slot.number, claim.stamp, claim.record, own=True)
+            self._tenure = tenure
+            tenure.committer = Committer(self._context, claim.layout, claim.slot.number)
+            for record in first[claim.first :]:
+                self._view.apply(record)
+            tenure.committer.add(encoded[claim.first :])
+        return Acquisition(view, moved=moved, takeover=claim.record.takeover)
+
+    def append(self, *records: Record) -> None:
+        """Hand over records, in order. They travel in the background, together with others that are ready.
+
+        Does nothing after a failure: `barrier` tells about it.
+
+        Raises:
+            RuntimeError: The journal is not owned.
+            UnencodableValueError: A record cannot follow those before it. Neither it nor anything after it is written.
+            TooLargeError: A record is longer than a commit may be.
+        """
+        with self._lock:
+            committer = self._committer()
+            if committer.failure is not None:
+                return
+            encoded = [_encode(record) for record in records]
+            for record in records:
+                try:
+                    self._view.apply(record)
+                except DamagedDataError as error:
+                    mistake = UnencodableValueError(type(record).__name__, error.reason)
+                    committer.stop(mistake)
+                    raise mistake from error
+            committer.add(encoded)
+
+    async def barrier(self) -> None:
+        """Wait until all that was appended is safe.
+
+        Raises:
+            FencedError: Another worker has taken the journal over.
+            SessionDeletedError: It was deleted.
+            StoreError: The store does not answer. The last records may or may not be recorded.
+            RuntimeError: The journal is not owned.
+        """
+        committer = self._committer()
+        if not committer.is_settled:
+            await io_thread.run(committer.settled())
+
+    async def release(self, *last: Record) -> None:
+        """Write the last records and let go of the journal, in one commit. Afterwards it is not owned.
+
+        Raises:
+            FencedError: See `barrier`. After a failure call `abandon`, or acquire again.
+        """
+        with self._lock:
+            tenure = self._tenure
+            committer = self._committer()
+            self.append(*last, Released(tenure.acquisition if tenure else ""))
+        await self.barrier()
+        with self._lock:
+            if tenure is not None and self._tenure is tenure:
+                tenure.end()
+                self._tenure = None
+                if self._position is not None:
+                    self._position = replace(self._position, sequence=committer.sequence, owner=None)
+
+    def abandon(self) -> None:
+        """Stop owning the journal without writing that down, after a failure.
+
+        This process may acquire it again at once; others after the lease.
+        """
+        with self._lock:
+            if self._tenure is not None:
+                self._tenure.give_up()
+                self._tenure = None
+                self._is_caller_behind = True
+
+    def mistrust(self) -> None:
+        """Say that the caller's state may differ from what is recorded: the next acquisition reads everything again."""
+        with self._lock:
+            self._is_caller_behind = True
+
+    def _committer(self) -> Committer:
+        tenure = self._tenure
+        if tenure is None or tenure.committer is None:
+            raise RuntimeError("the journal is not owned: acquire it first")
+        if not tenure.is_of_this_process:
+            raise RuntimeError("the journal is owned by the process that this one was forked from")
+        return tenure.committer
+
+
+def _encode(record: Record) -> bytes:
+    encoded = encode_record(record)
+    if len(encoded) > LONGEST_COMMIT:
+        raise TooLargeError(
+            f"{type(record).__name__} has {len(encoded)} bytes, more than the {LONGEST_COMMIT} that one record may have"
+        )
+    return encoded
+
+
+async def _in_another_thread(function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, function)

@@ -1,0 +1,263 @@
+"""Reading a journal: the head, what it needs, and the log after it, in three round trips where nothing is unusual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from strands_dapr_session.errors import DamagedDataError, JournalGapError, StoreUnavailableError
+from strands_dapr_session.journal.commit import part_keys, read_records
+from strands_dapr_session.journal.head import Head, Page, Run, Segment, read_head, read_page
+from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, open_sealed
+from strands_dapr_session.records.records import Acquired, Released
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.journal.layout import Layout
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.stores.base import Entry
+
+FIRST_LOOK: Final = 16
+"""Slots that are asked for together with the head: all that there are in a short session."""
+
+LOOK_AHEAD: Final = 32
+"""Slots after the head that are asked for with what the head needs. More would cost a load milliseconds for nothing,
+fewer a round trip more."""
+
+LOOK_FURTHER: Final = 64
+"""Slots in every further read."""
+
+_LONGEST_MANIFEST: Final = 64
+"""Bytes up to which a slot may be one that refers to parts."""
+
+_ATTEMPTS: Final = 50
+
+
+@dataclass(slots=True)
+class Log:
+    """A journal as it was read, not yet decoded.
+
+    Attributes:
+        layout: Where it is.
+        head: What is packed.
+        etag: The ETag of the head; None if there is none yet.
+        segments: The segments that must be read for what is live.
+        pieces: What those and the checkpoint are made of.
+        slots: What the slots after the head hold, without a gap.
+        parts: What belongs to slots that are too long for one key.
+    """
+
+    layout: Layout
+    head: Head
+    etag: str | None
+    segments: list[Segment] = field(default_factory=list)
+    pieces: dict[str, Entry] = field(default_factory=dict)
+    slots: list[Entry] = field(default_factory=list)
+    parts: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        """The last slot."""
+        return self.head.sequence + len(self.slots)
+
+    def records(self, number: int) -> list[Record]:
+        """Read the records of a slot after the head."""
+        return read_records(self.layout, number, self.slots[number - self.head.sequence - 1], self.parts)
+
+    def holds(self, number: int, value: bytes) -> bool:
+        """Tell whether a slot after the head holds a value."""
+        return self.head.sequence < number <= self.end and self.slots[number - self.head.sequence - 1].value == value
+
+    def owner(self) -> Acquired | None:
+        """Find who acquired the journal and has not released it."""
+        for number in range(self.end, self.head.sequence, -1):
+            for record in reversed(self.records(number)):
+                if isinstance(record, Released):
+                    return None
+                if isinstance(record, Acquired):
+                    return record
+        return self.head.owner
+
+
+class _Changed(Exception):  # noqa: N818 - an outcome inside this module
+    """The journal was packed while it was read: read it again from the newest head."""
+
+
+async def read_log(context: Context, layout: Layout) -> Log:
+    """Read a journal from its newest head to its end.
+
+    Args:
+        context: The store.
+        layout: Which.
+
+    Raises:
+        StoredDataError: Something is damaged or missing.
+        JournalGapError: The store lost a commit.
+    """
+    for _ in range(_ATTEMPTS):
+        numbers = range(1, FIRST_LOOK + 1)
+        entries: Mapping[str, Entry] = await context.store.get_many([layout.head, *map(layout.slot, numbers)])
+        entry = entries.get(layout.head)
+        log = Log(layout, read_head(layout, entry), entry.etag if entry else None)
+        try:
+            if log.head.sequence:
+                numbers = range(log.head.sequence + 1, log.head.sequence + LOOK_AHEAD + 1)
+                entries = await _read_packed(context, log, numbers)
+            await _read_tail(context, log, entries, numbers)
+        except _Changed:
+            continue
+        return log
+    raise StoreUnavailableError(f"journal {layout.base!r} is packed faster than it can be read")
+
+
+async def read_settled_log(context: Context, layout: Layout) -> Log:
+    """Read a journal for somebody who will not acquire it.
+
+    An acquisition that does not hold may lie in a slot that was packed and deleted while the journal was read. It can
+    only be the last thing that is seen, so a log that ends in an acquisition is compared with the head once more.
+    """
+    while True:
+        log = await read_log(context, layout)
+        if not log.slots or not isinstance(log.records(log.end)[0], Acquired) or not await has_moved(context, log):
+            return log
+
+
+async def read_further(context: Context, log: Log, extra: Sequence[str] = ()) -> tuple[Log, Mapping[str, Entry]]:
+    """Read what was committed since.
+
+    Args:
+        context: The store.
+        log: What was read before; it is not changed.
+        extra: Other keys to read on the way.
+
+    Returns:
+        The journal now, and the other keys that exist.
+    """
+    numbers = range(log.end + 1, log.end + FIRST_LOOK + 1)
+    entries = await context.store.get_many([log.layout.head, *extra, *map(log.layout.slot, numbers)])
+    further = Log(log.layout, log.head, log.etag, log.segments, log.pieces, [*log.slots], dict(log.parts))
+    head = read_head(log.layout, entries.get(log.layout.head))
+    try:
+        if head.stamp != log.head.stamp:
+            return await read_log(context, log.layout), entries
+        await _read_tail(context, further, entries, numbers)
+    except _Changed:
+        further = await read_log(context, log.layout)
+    return further, entries
+
+
+async def has_moved(context: Context, log: Log) -> bool:
+    """Tell whether the journal has been packed since it was read."""
+    entry = await context.store.get(log.layout.head)
+    return read_head(log.layout, entry).stamp != log.head.stamp
+
+
+def joined(layout: Layout, run: Run, pieces: Mapping[str, Entry]) -> bytes:
+    """Put a long value together.
+
+    Raises:
+        StoredDataError: A piece is damaged or missing.
+    """
+    payloads = []
+    left = MAX_PAYLOAD_BYTES
+    for key in run.keys(layout):
+        if key not in pieces:
+            raise DamagedDataError(key, "the head needs it, and it is missing")
+        payloads.append(open_sealed(key, pieces[key].value, max_bytes=left))
+        left -= len(payloads[-1])
+    return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+
+
+async def read_pages(context: Context, layout: Layout, head: Head) -> list[tuple[Run, Page]]:
+    """Read the pages of a head, newest first."""
+    pages = []
+    older = head.older
+    while older is not None:
+        page = read_page(older.keys(layout)[0], joined(layout, older, await context.store.get_many(older.keys(layout))))
+        pages.append((older, page))
+        older = page.older
+    return pages
+
+
+async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Mapping[str, Entry]:
+    """Read the checkpoint and the segments that are needed, together with the first slots."""
+    head, layout = log.head, log.layout
+    log.segments = [segment for segment in head.segments if segment.live]
+    if head.older_live:
+        try:
+            pages = await read_pages(context, layout, head)
+        except DamagedDataError:
+            await _blame_compaction(context, log)
+            raise
+        log.segments += [segment for _, page in pages for segment in page.segments if segment.live]
+    runs = [segment.run for segment in log.segments] + ([head.checkpoint] if head.checkpoint else [])
+    keys = [key for run in runs for key in run.keys(layout)]
+    entries = await context.store.get_many([*keys, *map(layout.slot, numbers)])
+    log.pieces = {key: entries[key] for key in keys if key in entries}
+    if len(log.pieces) < len(keys):
+        await _blame_compaction(context, log)
+        missing = next(key for key in keys if key not in entries)
+        raise DamagedDataError(missing, "the head needs it, and it is missing")
+    return entries
+
+
+async def _read_tail(context: Context, log: Log, entries: Mapping[str, Entry], numbers: range) -> None:
+    """Take the slots that were read, and read on to the end."""
+    while True:
+        _take(log, entries, numbers)
+        if log.end < numbers[-1]:
+            break
+        numbers = range(log.end + 1, log.end + LOOK_FURTHER + 1)
+        entries = await context.store.get_many(list(map(log.layout.slot, numbers)))
+    if any(log.layout.slot(number) in entries for number in range(log.end + 1, numbers[-1] + 1)):
+        await _explain_gap(context, log)
+    await _read_parts(context, log)
+
+
+def _take(log: Log, entries: Mapping[str, Entry], numbers: Iterable[int]) -> None:
+    for number in numbers:
+        if number <= log.end:
+            continue
+        entry = entries.get(log.layout.slot(number))
+        if entry is None:
+            return
+        log.slots.append(entry)
+
+
+async def _explain_gap(context: Context, log: Log) -> None:
+    """Find out why a slot is missing before others that exist.
+
+    Keys are not read at the same time, so the slot may have been written while those after it were read, or packed
+    after the head was read. If it is neither, it is lost.
+    """
+    numbers = range(log.end + 1, log.end + LOOK_FURTHER + 1)
+    before = log.end
+    entries = await context.store.get_many(list(map(log.layout.slot, numbers)))
+    await _blame_compaction(context, log)
+    if log.layout.slot(before + 1) not in entries:
+        raise JournalGapError(
+            log.layout.slot(before + 1), "this commit was acknowledged and is missing, though later ones exist"
+        )
+    await _read_tail(context, log, entries, numbers)
+
+
+async def _read_parts(context: Context, log: Log) -> None:
+    wanted = []
+    for number, entry in enumerate(log.slots, log.head.sequence + 1):
+        if len(entry.value) <= _LONGEST_MANIFEST:
+            wanted += [key for key in part_keys(log.layout, number, entry) if key not in log.parts]
+    if not wanted:
+        return
+    log.parts.update(await context.store.get_many(wanted))
+    if any(key not in log.parts for key in wanted):
+        await _blame_compaction(context, log)
+        missing = next(key for key in wanted if key not in log.parts)
+        raise DamagedDataError(missing, "a commit needs it, and it is missing")
+
+
+async def _blame_compaction(context: Context, log: Log) -> None:
+    """Read the journal again if it was packed meanwhile, which explains whatever is missing."""
+    if await has_moved(context, log):
+        raise _Changed

@@ -1,0 +1,138 @@
+"""Which sessions and roots exist, and where each journal lives now.
+
+The registry is the root of trust: a journal is what the registry names, nothing else. It is kept in 1024 documents by
+the hash of the session id, each changed by compare-and-set and never deleted, so that an ETag is never used twice.
+A journal is entered before its first key is written, and its entry goes after its last key is gone: whatever is killed
+in between, everything that exists can be found.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session.errors import DamagedDataError
+from strands_dapr_session.journal.layout import all_shard_keys, shard_key
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.frames import open_sealed, seal
+from strands_dapr_session.stores.base import KeyConflict
+from strands_dapr_session.stores.settle import settle_create, settle_replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.stores.base import Entry
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a journal is.
+
+    Attributes:
+        live: Its incarnation; None when it does not exist.
+        dead: Incarnations that were deleted, and may have left keys behind.
+    """
+
+    live: str | None
+    dead: list[str]
+
+
+Sessions = dict[str, dict[str, Place]]
+"""By session id and root id."""
+
+
+def read_shard(key: str, entry: Entry | None) -> Sessions:
+    """Read one document of the registry.
+
+    Raises:
+        StoredDataError: It is damaged, or newer than this package.
+    """
+    if entry is None:
+        return {}
+    try:
+        _, sessions = unpack_value(open_sealed(key, entry.value), key=key)
+        return {
+            _text(session): {
+                _text(root): Place(live or None, [*map(_text, dead)]) for root, (live, *dead) in roots.items()
+            }
+            for session, roots in sessions.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedDataError(key, "not a document of the registry") from error
+
+
+def place_in(key: str, entry: Entry | None, session_id: str, root_id: str) -> Place:
+    """Look a journal up in a document that was read."""
+    return read_shard(key, entry).get(session_id, {}).get(root_id) or Place(None, [])
+
+
+async def change_place(
+    context: Context, session_id: str, root_id: str, edit: Callable[[Place], Place | None]
+) -> Place | None:
+    """Change one entry of the registry.
+
+    Args:
+        context: The store.
+        session_id: The session.
+        root_id: The root.
+        edit: Makes the new place from the present one, None to remove it; may be called again when others change the
+            document meanwhile, so it must see by itself when nothing is left to do.
+
+    Returns:
+        The place as it is now.
+    """
+    key = shard_key(session_id)
+    entry = await context.store.get(key)
+    while True:
+        sessions = read_shard(key, entry)
+        roots = sessions.setdefault(session_id, {})
+        before = roots.get(root_id)
+        after = edit(before or Place(None, []))
+        if after == before:
+            return after
+        if after is None:
+            del roots[root_id]
+        else:
+            roots[root_id] = after
+        if not roots:
+            del sessions[session_id]
+        value = _write_shard(key, sessions)
+        try:
+            if entry is None:
+                await settle_create(context.store, key, value, context.retry)
+            else:
+                await settle_replace(context.store, key, value, entry.etag, context.retry)
+        except KeyConflict as conflict:
+            entry = conflict.found
+            continue
+        return after
+
+
+async def all_sessions(context: Context) -> list[str]:
+    """List the ids of all sessions, sorted."""
+    keys = all_shard_keys()
+    entries = await context.store.get_many(keys)
+    return sorted(session for key, entry in entries.items() for session in read_shard(key, entry))
+
+
+async def roots_of(context: Context, session_id: str) -> dict[str, Place]:
+    """Get every root of a session that exists, or was not deleted to the end."""
+    key = shard_key(session_id)
+    return read_shard(key, await context.store.get(key)).get(session_id, {})
+
+
+def _write_shard(key: str, sessions: Sessions) -> bytes:
+    plain = {
+        session: {root: [place.live or "", *place.dead] for root, place in roots.items()}
+        for session, roots in sessions.items()
+    }
+    # The random bytes make it a value that nobody else writes: what is read back is then this write or another.
+    return seal(key, pack_value([secrets.token_bytes(8), plain], path=key))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a name is missing")
+    return value

@@ -1,0 +1,118 @@
+"""One ownership of a journal by this process, from the wish to acquire it to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import DurableSessionError, FencedError
+from strands_dapr_session.journal.commit import prepare, write
+from strands_dapr_session.journal.heart import Heart
+from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.records.records import Released
+from strands_dapr_session.records.wire import encode_record
+from strands_dapr_session.stores.base import KeyConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from strands_dapr_session.journal.acquire import Claim
+    from strands_dapr_session.journal.committer import Committer
+    from strands_dapr_session.journal.context import Context
+
+logger = logging.getLogger(__name__)
+
+
+class Tenure:
+    """Keeps the rest of the process informed: what it holds, that its heart must beat, and when that is over.
+
+    Attributes:
+        acquisition: The name of this ownership.
+        committer: What writes for it; None until it has begun.
+    """
+
+    def __init__(self, context: Context, acquisition: str, lease: float, holder: object) -> None:
+        """Announce an ownership before it is written, so that this process never takes it for dead.
+
+        Args:
+            context: The store.
+            acquisition: A name that nothing else has.
+            lease: How often the heart must beat.
+            holder: The object that owns; when it is gone, so is the ownership.
+        """
+        self.acquisition = acquisition
+        self.committer: Committer | None = None
+        self._context = context
+        self._lease = lease
+        self._worker = this_process.name
+        self._lock = threading.Lock()
+        self._claim: Claim | None = None
+        self._is_wanted = True
+        this_process.hold(acquisition, holder)
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process is not a fork of the one that owns."""
+        return self._worker == this_process.name
+
+    async def begin(self, acquire: Callable[[], Coroutine[Any, Any, Claim]]) -> Claim:
+        """Acquire on the I/O thread. If the caller is cancelled meanwhile, the journal is released again."""
+        try:
+            return await io_thread.run(self._begin(acquire))
+        except asyncio.CancelledError:
+            with self._lock:
+                self._is_wanted = False
+                claim = self._claim
+            if claim is not None:
+                io_thread.call_soon(lambda: _spawn(self._return(claim)))
+            raise
+
+    async def _begin(self, acquire: Callable[[], Coroutine[Any, Any, Claim]]) -> Claim:
+        await self._context.store.open()
+        claim = await acquire()
+        with self._lock:
+            self._claim = claim
+            is_wanted = self._is_wanted
+        if is_wanted:
+            Heart.of(self._context.store).begin(self.acquisition, self._lease)
+        else:
+            await self._return(claim)
+        return claim
+
+    def end(self) -> None:
+        """The journal has been released."""
+        self._let_go(released=True)
+
+    def give_up(self) -> None:
+        """The journal is not released, but this process will not write for this ownership any more."""
+        if self.committer is not None:
+            self.committer.stop(FencedError("this process gave the journal up after a failure: acquire it again"))
+        self._let_go(released=False)
+
+    def _let_go(self, *, released: bool) -> None:
+        if self.is_of_this_process:
+            this_process.let_go(self.acquisition, released=released)
+            io_thread.call_soon(lambda: Heart.of(self._context.store).end(self.acquisition))
+
+    async def _return(self, claim: Claim) -> None:
+        """Release what nobody waits for any more."""
+        released = encode_record(Released(self.acquisition))
+        try:
+            await write(self._context, prepare(self._context.store, claim.layout, claim.slot.number + 1, [released]))
+        except (KeyConflict, DurableSessionError) as error:
+            logger.warning(
+                "session_id=<%s>, error=<%s> | a cancelled acquisition was not released", claim.layout.session_id, error
+            )
+
+
+def _spawn(coro: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(coro)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+_tasks: set[asyncio.Task[None]] = set()

@@ -1,1 +1,91 @@
-"""A Strands agent that is killed anywhere finishes the same run, on any worker."""
+"""Strands agents that survive being killed: a session manager on Dapr state stores.
+
+    agent = Agent(model=..., tools=[...], session_manager=DaprSessionManager("order-4711"))
+    agent("Process order 4711")  # killed? start the same program again
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from strands_dapr_session.errors import (
+        ConfigurationError,
+        DamagedDataError,
+        DriftError,
+        DurableSessionError,
+        FencedError,
+        InvalidIdentifierError,
+        InvocationConflictError,
+        JournalGapError,
+        NewerFormatError,
+        OwnershipError,
+        SessionBusyError,
+        SessionDeletedError,
+        SidecarNotFoundError,
+        StoredDataError,
+        StoreError,
+        StoreUnavailableError,
+        TooLargeError,
+        UnencodableValueError,
+        UnknownComponentError,
+        UnsafeStoreError,
+    )
+    from strands_dapr_session.hooks.checkpoint import CheckpointHooks
+    from strands_dapr_session.hooks.in_doubt import in_doubt, reconcile
+    from strands_dapr_session.hooks.resume import ResumeHook
+    from strands_dapr_session.idempotency import idempotency_key
+    from strands_dapr_session.session_manager import DaprSessionManager
+    from strands_dapr_session.strands_compat import DuplicateAgentError
+
+__all__ = [
+    "CheckpointHooks",
+    "ConfigurationError",
+    "DamagedDataError",
+    "DaprSessionManager",
+    "DriftError",
+    "DuplicateAgentError",
+    "DurableSessionError",
+    "FencedError",
+    "InvalidIdentifierError",
+    "InvocationConflictError",
+    "JournalGapError",
+    "NewerFormatError",
+    "OwnershipError",
+    "ResumeHook",
+    "SessionBusyError",
+    "SessionDeletedError",
+    "SidecarNotFoundError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoredDataError",
+    "TooLargeError",
+    "UnencodableValueError",
+    "UnknownComponentError",
+    "UnsafeStoreError",
+    "idempotency_key",
+    "in_doubt",
+    "reconcile",
+]
+
+_HOMES = {
+    "CheckpointHooks": "hooks.checkpoint",
+    "DaprSessionManager": "session_manager",
+    "DuplicateAgentError": "strands_compat",
+    "ResumeHook": "hooks.resume",
+    "idempotency_key": "idempotency",
+    "in_doubt": "hooks.in_doubt",
+    "reconcile": "hooks.in_doubt",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value

@@ -290,6 +290,8 @@ def _pass_on(task: asyncio.Task[T], waiter: asyncio.Future[T] | concurrent.futur
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if waiter.done():
         return
+    if _exiting and task.cancelled():
+        return  # Cancelled by us. Who still waits is a daemon thread, which the interpreter ends without a word.
     if error is None:
         waiter.set_result(task.result())
     elif isinstance(error, asyncio.CancelledError):

@@ -1,0 +1,314 @@
+"""Lifecycle events become records: what an agent does is written down before the next thing rests on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from strands.hooks import (
+    AfterInvocationEvent,
+    AfterToolCallEvent,
+    BeforeInvocationEvent,
+    BeforeModelCallEvent,
+    BeforeToolCallEvent,
+    HookProvider,
+    MessageAddedEvent,
+)
+from strands.hooks.registry import HookOrder
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError, UnencodableValueError
+from strands_dapr_session.hooks.drift import fingerprint
+from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
+from strands_dapr_session.hooks.invocation import (
+    FAILED,
+    INTERRUPTED,
+    INVOCATION_ID,
+    RUNNING,
+    Invocation,
+    pack_prompt,
+    tool_use_ids,
+)
+from strands_dapr_session.hooks.opening import open_invocation
+from strands_dapr_session.hooks.restore import refresh_agent
+from strands_dapr_session.idempotency import clear_key, set_key
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.records import InvocationFinished, InvocationStarted, ToolFinished, ToolStarted
+
+if TYPE_CHECKING:
+    from strands import Agent
+    from strands.agent import AgentResult
+    from strands.hooks import HookRegistry
+    from strands.types.content import Message
+
+    from strands_dapr_session.hooks.recording import Recording, Recordings
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.view import View
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointHooks(HookProvider):
+    """Records an agent's execution: owns the journal for an invocation, and commits every step of it.
+
+    Commits start at once and travel while the model thinks. They are awaited at two places: before a tool starts, and
+    before the caller gets the result.
+    """
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings = recordings
+        # The loop on which each tool call was admitted: background tasks of Strands end on another one.
+        self._admitted: dict[str, int] = {}
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Register for the events of an agent."""
+        registry.add_callback(BeforeInvocationEvent, self._note_prompt, order=HookOrder.SDK_FIRST)
+        # Last: a hook that refuses the prompt, by raising or cancelling, does so before the journal is owned.
+        registry.add_callback(BeforeInvocationEvent, self._begin, order=HookOrder.SDK_LAST)
+        registry.add_callback(MessageAddedEvent, self._message_added, order=HookOrder.SDK_LAST)
+        registry.add_callback(BeforeModelCallEvent, self._before_model, order=HookOrder.SDK_LAST)
+        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_LAST)
+        registry.add_callback(AfterToolCallEvent, self._after_tool, order=HookOrder.SDK_LAST)
+        registry.add_callback(AfterInvocationEvent, self._end, order=HookOrder.SDK_LAST)
+
+    # -- the invocation ------------------------------------------------------------------------------------------
+
+    def _note_prompt(self, event: BeforeInvocationEvent) -> None:
+        """Remember what the caller asked for, before other hooks rewrite it."""
+        recording = self._recordings.find(event.agent)
+        if recording is not None and event.messages is not None:
+            recording.given = list(event.messages)
+
+    async def _begin(self, event: BeforeInvocationEvent) -> None:
+        """Own the journal, and write down what begins or goes on."""
+        recording = self._recordings.find(event.agent)
+        if recording is None or event.messages is None or event.cancel:
+            return  # not ours; `structured_output`, which leaves nothing behind; or a call that a hook cancelled
+        if recording.invocation is not None:
+            recording.invocation.depth += 1
+            return
+        key = event.invocation_state.get(INVOCATION_ID)
+        if key is not None and (not isinstance(key, str) or not key.strip()):
+            raise ConfigurationError(f"invocation_state[{INVOCATION_ID!r}] must be a non-empty string, got {key!r}")
+        recording.failure = None
+        acquisition = await recording.journal.acquire()
+        try:
+            if acquisition.moved or recording.stale:
+                refresh_agent(recording, event.agent, acquisition.view)
+            self._open(recording, event, key, acquisition.view)
+        except BaseException:
+            recording.invocation = None
+            await self._let_go(recording, [])
+            raise
+        if recording.replay is not None:
+            await self._let_go(recording, [])
+
+    @staticmethod
+    def _open(recording: Recording, event: BeforeInvocationEvent, key: str | None, view: View) -> None:
+        agent, scope = event.agent, view.scope(recording.scope)
+        recording.put_back(agent)
+        recording.results = dict(scope.results)
+        recording.in_doubt = set(scope.started)
+        invocation = open_invocation(recording, event, key, scope.invocation, view.finished)
+        if invocation is None:
+            return
+        recording.invocation = invocation
+        recording.owed = False
+        if invocation.resumed:
+            recording.journal.append(*recording.changes(agent, thorough=False), recording.note_status(RUNNING))
+            return
+        recording.results.clear()
+        recording.in_doubt.clear()
+        recording.usage_is_live = True
+        prompt = pack_prompt(recording.given, invocation.prompt)
+        started = InvocationStarted(recording.scope, invocation.id, key, prompt, fingerprint(agent), invocation.attempt)
+        recording.journal.append(started, *recording.changes(agent, thorough=False), recording.note_status(RUNNING))
+
+    async def _end(self, event: AfterInvocationEvent) -> None:
+        """Write down how the invocation ended and release the journal; the caller gets its result after that."""
+        recording = self._recordings.find(event.agent)
+        if recording is None:
+            return
+        if recording.refused is not None and event.agent.messages[-1:] == [recording.refused]:
+            event.agent.messages.pop()
+        recording.refused = None
+        if recording.invocation is None:
+            return
+        invocation = recording.invocation
+        invocation.depth -= 1
+        if invocation.depth:
+            return
+        try:
+            if recording.failure is not None:
+                raise recording.failure
+            last = self._last_records(recording, event)
+        except DurableSessionError as error:
+            recording.invocation = None
+            await self._give_up(recording, invocation, error)
+            raise
+        recording.invocation = None
+        await self._let_go(recording, last)
+
+    def _last_records(self, recording: Recording, event: AfterInvocationEvent) -> list[Record]:
+        records = recording.changes(event.agent, thorough=True)
+        invocation = recording.invocation
+        if invocation is None:
+            return records
+        result = event.result
+        if result is None:
+            recording.owed = True
+            records.append(recording.note_status(FAILED))
+        elif result.stop_reason == "interrupt":
+            records.append(recording.note_status(INTERRUPTED))
+        else:
+            finished = pack_value(_recorded_result(result, invocation), path="result")
+            outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
+            records.append(InvocationFinished(recording.scope, invocation.id, outcome, finished))
+        return records
+
+    async def _give_up(self, recording: Recording, invocation: Invocation, error: DurableSessionError) -> None:
+        """End an invocation that could not be recorded to its end."""
+        recording.stale = recording.owed = True
+        if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
+            recording.journal.abandon()
+            return
+        # The store is well, only a value could not be recorded: let others go on from the last step that was.
+        recording.invocation = invocation
+        note = recording.note_status(FAILED, error=str(error))
+        recording.invocation = None
+        await self._let_go(recording, [note])
+
+    async def _let_go(self, recording: Recording, last: list[Record]) -> None:
+        """Release the journal with the last records in the same commit, or forget it if that fails."""
+        try:
+            await recording.journal.release(*last)
+        except DurableSessionError:
+            recording.stale = True
+            recording.journal.abandon()
+            raise
+
+    # -- its steps -----------------------------------------------------------------------------------------------
+
+    async def _message_added(self, event: MessageAddedEvent) -> None:
+        recording = self._recordings.find(event.agent)
+        if recording is None:
+            return
+        invocation = recording.invocation
+        if invocation is None:
+            await self._outside(recording, event.agent, event.message)
+            return
+        recording.check()
+        invocation.progress.count(event.message)
+        if event.message["role"] == "assistant" and not tool_use_ids(event.message):
+            return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
+        self._record(recording, event.agent)
+
+    async def _outside(self, recording: Recording, agent: Agent, message: Message) -> None:
+        """Record a message that was added while no invocation runs, as a direct tool call does."""
+        if recording.replay is not None or recording.is_placeholder(message):
+            return
+        if recording.owed:
+            # Nothing may be recorded behind a batch that waits for results. What was added stays with the agent until
+            # the next call; the text of a call that a hook cancelled goes when that call ends.
+            recording.refused = message if message["role"] == "assistant" else None
+            return
+        await self.record_now(agent)
+
+    async def _before_model(self, event: BeforeModelCallEvent) -> None:
+        recording = self._recordings.find(event.agent)
+        if recording is None or recording.invocation is None:
+            return
+        recording.check()
+        if strands_compat.edits_history_midway(event.agent):
+            self._record(recording, event.agent, thorough=True)
+
+    async def _before_tool(self, event: BeforeToolCallEvent) -> None:
+        """Let a tool start only on acknowledged ground."""
+        recording = self._recordings.find(event.agent)
+        tool_use_id = str(event.tool_use["toolUseId"])
+        if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
+            clear_key()  # a direct call, which nobody repeats
+            return
+        if event.cancel_tool:
+            return
+        invocation, settings = recording.invocation, recording.settings
+        name = event.tool_use["name"]
+        if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
+            recording.journal.append(ToolStarted(recording.scope, tool_use_id, name))
+        try:
+            recording.check()
+            await recording.journal.barrier()
+        except DurableSessionError as error:
+            recording.fail(error)
+            raise
+        self._admitted[tool_use_id] = id(asyncio.get_running_loop())
+        set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id)
+
+    async def _after_tool(self, event: AfterToolCallEvent) -> None:
+        """Record the result that the model will see. Never raises: Strands would take that for the tool's error."""
+        recording = self._recordings.find(event.agent)
+        tool_use_id = str(event.tool_use["toolUseId"])
+        if event.retry and not event.agent.cancel_signal.is_set():
+            return
+        admitted = self._admitted.pop(tool_use_id, None)
+        if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
+            return
+        if admitted is not None and admitted != id(asyncio.get_running_loop()):
+            return  # a background task: what the model got for this call is an acknowledgement
+        try:
+            result = pack_value(event.result, path="toolResult")
+            state = recording.documents.changed(event.agent)
+        except UnencodableValueError as error:
+            recording.fail(error)
+            return
+        recording.results[tool_use_id] = result
+        recording.in_doubt.discard(tool_use_id)
+        recording.journal.append(ToolFinished(recording.scope, tool_use_id, result), *state)
+
+    # -- what Strands calls directly -----------------------------------------------------------------------------
+
+    def record(self, agent: Agent) -> bool:
+        """Record every difference of an agent whose invocation runs, without waiting; false if none runs."""
+        recording = self._recordings.find(agent)
+        if recording is None or recording.invocation is None:
+            return False
+        self._record(recording, agent, thorough=True)
+        return True
+
+    async def record_now(self, agent: Agent) -> None:
+        """Record every difference of an agent that runs no invocation, and wait until it is acknowledged.
+
+        While an invocation is owed nothing is recorded behind it; the next call does.
+
+        Raises:
+            DurableSessionError: It could not be recorded.
+        """
+        recording = self._recordings.find(agent)
+        if recording is None:
+            return
+        acquisition = await recording.journal.acquire()
+        try:
+            if acquisition.moved or recording.stale:
+                refresh_agent(recording, agent, acquisition.view)
+            records = [] if recording.owed else recording.changes(agent, thorough=True)
+        except BaseException:
+            await self._let_go(recording, [])
+            raise
+        await self._let_go(recording, records)
+
+    @staticmethod
+    def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
+        try:
+            recording.journal.append(*recording.changes(agent, thorough=thorough))
+        except UnencodableValueError as error:
+            recording.fail(error)
+            raise
+
+
+def _recorded_result(result: AgentResult, invocation: Invocation) -> dict[str, Any]:
+    """Say what the caller got. Only an invocation with an id of its caller's can be asked for again."""
+    recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
+    if invocation.key is not None:
+        recorded["message"] = result.message
+    return recorded

@@ -1,0 +1,124 @@
+"""One invocation as this process runs it: an accepted prompt until its final result."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from strands_dapr_session.records.codec import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from strands.types.content import Message, Messages
+
+INVOCATION_ID: Final = "invocation_id"
+"""Name in Strands' ``invocation_state`` under which a caller may give the invocation an id of its own."""
+
+STATUS: Final = "status"
+"""Kind of the note that says why an invocation that has no result is not running."""
+
+RUNNING: Final = "running"
+INTERRUPTED: Final = "interrupted"
+FAILED: Final = "failed"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an invocation has come, recorded with each of its messages.
+
+    Attributes:
+        messages: How many messages were appended since it began. Its prompt is complete once there are as many as the
+            prompt has.
+        batches: How many assistant messages asked for tools; part of the idempotency key.
+        usage: Token counts of its model calls so far.
+    """
+
+    messages: int = 0
+    batches: int = 0
+    usage: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any] | None) -> Progress:
+        """Read the recorded document."""
+        if document is None:
+            return cls()
+        return cls(document["messages"], document["batches"], dict(document["usage"]))
+
+    def document(self) -> dict[str, Any]:
+        """Write the document to record."""
+        return {"messages": self.messages, "batches": self.batches, "usage": self.usage}
+
+    def count(self, message: Message) -> None:
+        """Count a message that was appended."""
+        self.messages += 1
+        if message["role"] != "assistant":
+            return
+        if tool_use_ids(message):
+            self.batches += 1
+        # Strands appends a message before it counts its tokens, so the message is where they can be read in time.
+        for name, count in (message.get("metadata") or {}).get("usage", {}).items():
+            if isinstance(count, int):
+                self.usage[name] = self.usage.get(name, 0) + count
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The invocation that an agent runs now.
+
+    Attributes:
+        id: Ours, random; the same from the first attempt to the last.
+        key: The id that the caller gave, if any.
+        attempt: 1 for the first process or call that works on it.
+        progress: How far it has come.
+        prompt: The messages that are to be appended, after hooks changed them.
+        resumed: It was begun earlier, and is unfinished.
+        next_prompt: What the caller really asked for, to be run when this one has finished.
+        answered: It waited for answers of a person, and now has them.
+        reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
+        depth: Invocations of this agent under way at the same time (Strands allows more than one on request).
+    """
+
+    key: str | None
+    prompt: Messages
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    attempt: int = 1
+    progress: Progress = field(default_factory=Progress)
+    resumed: bool = False
+    next_prompt: Messages | None = None
+    answered: bool = False
+    reinjected: bool = False
+    depth: int = 1
+
+    def status(self, state: str, **details: Any) -> bytes:
+        """Write the note that tells later readers how it stands."""
+        return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)
+
+
+def pack_prompt(given: Messages, effective: Messages) -> bytes:
+    """Pack what the caller asked for, and what hooks made of it when that is different."""
+    asked = _plain(given)
+    after_hooks = _plain(effective)
+    return pack_value([asked, None if after_hooks == asked else after_hooks], path="prompt")
+
+
+def unpack_prompt(packed: bytes) -> tuple[list[Any], Messages]:
+    """Read a recorded prompt: what was asked, to compare with; and the messages to append."""
+    asked, after_hooks = unpack_value(packed)
+    effective: Messages = [{"role": role, "content": content} for role, content in (after_hooks or asked)]
+    return asked, effective
+
+
+def same_prompt(asked: list[Any], given: Messages) -> bool:
+    """Tell whether a caller asks again for what was recorded, whatever ids the messages were given meanwhile."""
+    return pack_value(asked, path="prompt") == pack_value(_plain(given), path="prompt")
+
+
+def tool_use_ids(message: Message) -> list[str]:
+    """List the tool calls that a message asks for."""
+    return [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
+
+
+def _plain(messages: Messages) -> list[Any]:
+    return [[message["role"], message["content"]] for message in messages]

@@ -1,0 +1,150 @@
+"""Deciding what a call of an agent means, given what is recorded: something new, or something owed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import InvocationConflictError
+from strands_dapr_session.hooks.documents import PROGRESS
+from strands_dapr_session.hooks.drift import check_drift
+from strands_dapr_session.hooks.invocation import (
+    FAILED,
+    INTERRUPTED,
+    Invocation,
+    Progress,
+    same_prompt,
+    unpack_prompt,
+)
+from strands_dapr_session.records.codec import unpack_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from strands import Agent
+    from strands.hooks import BeforeInvocationEvent
+    from strands.types.content import ContentBlock, Message, Messages
+
+    from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.records.view import FinishedInvocation, InvocationView
+
+logger = logging.getLogger(__name__)
+
+
+def open_invocation(
+    recording: Recording,
+    event: BeforeInvocationEvent,
+    key: str | None,
+    last: InvocationView | None,
+    finished: Mapping[str, FinishedInvocation],
+) -> Invocation | None:
+    """Decide what the call is.
+
+    * The id of a finished invocation: its recorded result is handed out (`recording.replay`), nothing runs.
+    * Nothing owed: a new invocation.
+    * Answers to interrupts: the invocation that waits for them goes on.
+    * The same prompt as the owed one, or none: the owed one goes on.
+    * Another prompt, after a crash: the owed one goes on, and the new prompt runs in the same call when it is done.
+    * Another prompt, after the caller was told of a failure: it is a new one. What the failed one recorded stays.
+
+    Args:
+        recording: What is recorded of the agent.
+        event: The event of the call.
+        key: The id that the caller gave, if any.
+        last: The agent's last invocation as recorded.
+        finished: Finished invocations by the ids that callers gave.
+
+    Returns:
+        The invocation; None if nothing is to run.
+
+    Raises:
+        InvocationConflictError: The id was used before with another prompt.
+        DriftError: The agent is not the one that began, and drift is refused.
+    """
+    prompt = list(event.messages or [])
+    if key is not None and key in finished:
+        _require_same(finished[key].prompt, recording.given, key, "has finished")
+        recording.replay = finished[key]
+        return None
+    recording.replay = None
+    if last is None or last.finished:
+        return Invocation(key, prompt)
+    if key is not None and last.key == key:
+        _require_same(last.prompt, recording.given, key, "is unfinished")
+    if recording.status.get("state") == INTERRUPTED:
+        if strands_compat.interrupt_state(event.agent)["activated"]:
+            return _go_on(recording, event.agent, last, answered=True)
+        return Invocation(key, prompt)  # somebody cleared the interrupts: whoever waited for them gave up
+    return _open_owed(recording, event.agent, key, prompt, last)
+
+
+def _open_owed(
+    recording: Recording, agent: Agent, key: str | None, prompt: Messages, last: InvocationView
+) -> Invocation:
+    """Decide between the owed invocation and a new one."""
+    asked, _ = unpack_prompt(last.prompt)
+    another_id = key is not None and last.key is not None and key != last.key
+    same = not recording.given or (same_prompt(asked, recording.given) and not another_id)
+    if _cannot_go_on(recording, agent) or (not same and recording.status.get("state") == FAILED):
+        close_batch(recording, agent)
+        return Invocation(key, prompt)
+    invocation = _go_on(recording, agent, last)
+    if not same:
+        invocation.next_prompt = list(recording.given)
+    return invocation
+
+
+def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered: bool = False) -> Invocation:
+    check_drift(agent, last.fingerprint, recording.settings.drift)
+    progress = Progress.read(recording.documents.recorded(PROGRESS))
+    attempt = int(recording.status.get("attempt", last.attempt)) + 1
+    _, prompt = unpack_prompt(last.prompt)
+    logger.info(
+        "agent_id=<%s>, invocation_id=<%s>, attempt=<%d> | going on with an unfinished invocation",
+        agent.agent_id,
+        last.id,
+        attempt,
+    )
+    return Invocation(last.key, prompt, last.id, attempt, progress, resumed=True, answered=answered)
+
+
+def _cannot_go_on(recording: Recording, agent: Agent) -> bool:
+    """Tell whether the owed invocation left nothing to go on from.
+
+    Its answer was recorded before it failed (cut off at the token limit, say); or the caller added messages of its own
+    behind a batch of tools that still waits for results.
+    """
+    last = recording.transcript.last
+    answered = last is not None and last["role"] == "assistant" and not recording.batch
+    return answered or bool(recording.batch and recording.unrecorded(agent))
+
+
+def _require_same(packed: bytes, given: Messages, key: str, how: str) -> None:
+    asked, _ = unpack_prompt(packed)
+    if given and not same_prompt(asked, given):
+        raise InvocationConflictError(
+            f"invocation id {key!r} {how} with another prompt. Use an id of its own for each prompt; to hand out the "
+            "recorded result or go on, give the same prompt or none."
+        )
+
+
+def close_batch(recording: Recording, agent: Agent) -> None:
+    """Answer a batch of tools that will not be finished: with what is recorded, and with "interrupted" for the rest."""
+    if not recording.batch:
+        return
+    answers: list[ContentBlock] = []
+    for tool_use_id in recording.batch:
+        recorded = recording.results.get(tool_use_id)
+        result: Any = (
+            unpack_value(recorded)
+            if recorded is not None
+            else {
+                "toolUseId": tool_use_id,
+                "status": "error",
+                "content": [{"text": strands_compat.INTERRUPTED_TEXT}],
+            }
+        )
+        answers.append({"toolResult": result})
+    message: Message = {"role": "user", "content": answers}
+    agent.messages.insert(len(recording.transcript), message)

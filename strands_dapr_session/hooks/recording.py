@@ -1,0 +1,187 @@
+"""One agent's place in a journal: what is recorded of it, and what is owed to it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.hooks.documents import PROGRESS, Documents
+from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
+from strands_dapr_session.hooks.transcript import Transcript
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.records import Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from strands import Agent
+    from strands.types.content import Message, Messages
+
+    from strands_dapr_session.errors import DurableSessionError
+    from strands_dapr_session.hooks.invocation import Invocation
+    from strands_dapr_session.hooks.settings import Settings
+    from strands_dapr_session.journal.journal import Journal
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.view import FinishedInvocation
+
+
+class Recording:
+    """What `CheckpointHooks` and `ResumeHook` share about one agent.
+
+    Attributes:
+        journal: The journal of the agent's root.
+        scope: The agent's path below its root; empty for the root itself.
+        settings: How the session manager was configured.
+        transcript: Shadow of the message list.
+        documents: Shadow of everything else.
+        results: Recorded results of the batch of tools that is under way, packed, by tool use id.
+        in_doubt: Tools of that batch that an earlier process started and that have no result.
+        owed: The last invocation is unfinished and nothing here runs it.
+        status: The note that says how the last invocation stands.
+        held: The assistant message that asked for tools and still waits for results, kept out of the agent's messages
+            since the restore: Strands would answer it with "Tool was interrupted." as soon as a prompt arrives.
+        placeholder: Such an answer that Strands did append, because the agent is still the one that failed.
+        refused: The text with which Strands ended a call that a hook cancelled while something is owed.
+        given: The prompt of the call that is about to begin, as the caller gave it.
+        invocation: What runs now.
+        replay: The recorded result that the current call hands out, instead of running anything.
+        replayed: The message that carries it to the caller.
+        usage_is_live: The agent's metrics hold the tokens of the owed invocation.
+        stale: The agent may differ from what is recorded, because recording failed.
+        failure: Why recording failed during the current invocation.
+    """
+
+    def __init__(self, journal: Journal, scope: str, settings: Settings) -> None:
+        self.journal = journal
+        self.scope = scope
+        self.settings = settings
+        self.transcript = Transcript(scope)
+        self.documents = Documents(scope)
+        self.results: dict[str, bytes] = {}
+        self.in_doubt: set[str] = set()
+        self.owed = False
+        self.status: dict[str, Any] = {}
+        self.held: Message | None = None
+        self.placeholder: Message | None = None
+        self.refused: Message | None = None
+        self.given: Messages = []
+        self.invocation: Invocation | None = None
+        self.replay: FinishedInvocation | None = None
+        self.replayed: Message | None = None
+        self.usage_is_live = False
+        self.stale = False
+        self.failure: DurableSessionError | None = None
+
+    @property
+    def name(self) -> str:
+        """The session and root, for messages and keys."""
+        return f"{self.journal.session_id}/{self.journal.root_id}"
+
+    @property
+    def batch(self) -> list[str]:
+        """The tool calls that the last recorded message asks for; empty if it asks for none."""
+        last = self.transcript.last
+        return tool_use_ids(last) if last is not None and last["role"] == "assistant" else []
+
+    def changes(self, agent: Agent, *, thorough: bool) -> list[Record]:
+        """List what differs between the agent and what is recorded of it, and take it as recorded.
+
+        Args:
+            agent: The live agent.
+            thorough: Compare every message, not only those that were appended.
+
+        Raises:
+            UnencodableValueError: Something in the agent would not survive storage.
+        """
+        compare = self.transcript.changed if thorough else self.transcript.appended
+        edits = compare(agent.messages, self.results)
+        records: list[Record] = [*self.documents.changed(agent)]
+        if self.invocation is not None:
+            records += self.documents.set(PROGRESS, self.invocation.progress.document())
+        if not self.batch:
+            self.results.clear()
+            self.in_doubt.clear()
+        return [*edits, *records]
+
+    def put_back(self, agent: Agent) -> None:
+        """Give the agent its held message back, in its place, and take Strands' answer to it away."""
+        messages = agent.messages
+        if self.placeholder is not None and messages and messages[-1] is self.placeholder:
+            messages.pop()
+        self.placeholder = None
+        if self.held is not None:
+            messages.insert(min(len(self.transcript) - 1, len(messages)), self.held)
+        self.held = None
+
+    def is_placeholder(self, message: Message) -> bool:
+        """Tell whether Strands just answered the owed batch with "Tool was interrupted.", and remember that."""
+        answers = [block.get("toolResult") for block in message["content"]]
+        interrupted = [{"text": strands_compat.INTERRUPTED_TEXT}]
+        if not (self.owed or self.stale) or not answers:
+            return False
+        if any(answer is None or answer["content"] != interrupted for answer in answers):
+            return False
+        if not self.stale and [answer["toolUseId"] for answer in answers if answer] != self.batch:
+            return False
+        self.placeholder = message
+        return True
+
+    def unrecorded(self, agent: Agent) -> Messages:
+        """List the messages at the end of the agent's list that nobody tried to record yet."""
+        known = len(self.transcript) - (self.held is not None)
+        return [message for message in agent.messages[known:] if message is not self.placeholder]
+
+    def note_status(self, state: str, **details: Any) -> Noted:
+        """Write down how the current invocation stands."""
+        if self.invocation is None:
+            raise RuntimeError("no invocation runs")
+        note = Noted(self.scope, STATUS, self.invocation.status(state, **details))
+        self.status = unpack_value(note.value)
+        return note
+
+    def fail(self, error: DurableSessionError) -> None:
+        """Remember why recording failed; the invocation stops at its next step."""
+        if self.failure is None:
+            self.failure = error
+
+    def check(self) -> None:
+        """Stop here if recording failed.
+
+        Raises:
+            DurableSessionError: What went wrong.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+
+class Recordings:
+    """The agents of one session manager, each with its place in a journal."""
+
+    def __init__(self, begin: Callable[[Agent], Recording]) -> None:
+        """Use `begin` to make the recording of an agent that is seen for the first time."""
+        self._begin = begin
+        self._by_agent: weakref.WeakKeyDictionary[Agent, Recording] = weakref.WeakKeyDictionary()
+        self._ids: set[str] = set()
+
+    def add(self, agent: Agent) -> Recording:
+        """Begin to record an agent.
+
+        Raises:
+            DuplicateAgentError: The session already has an agent of that id.
+        """
+        if agent in self._by_agent:
+            return self._by_agent[agent]
+        if agent.agent_id in self._ids:
+            raise strands_compat.DuplicateAgentError(
+                f"The `agent_id` of an agent must be unique in a session: {agent.agent_id!r} is taken. Give the second "
+                "agent an `agent_id` of its own, or use one session manager for each session."
+            )
+        recording = self._begin(agent)
+        self._ids.add(agent.agent_id)
+        self._by_agent[agent] = recording
+        return recording
+
+    def find(self, agent: Agent) -> Recording | None:
+        """Get the recording of an agent; None if the agent is not of this session manager."""
+        return self._by_agent.get(agent)

@@ -1,0 +1,118 @@
+"""Giving an agent back what is recorded of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import DamagedDataError, DurableSessionError
+from strands_dapr_session.hooks.invocation import INTERRUPTED, STATUS, tool_use_ids
+from strands_dapr_session.records.codec import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from strands import Agent
+    from strands.types.content import Messages
+
+    from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.records.view import ScopeView, View
+
+logger = logging.getLogger(__name__)
+
+
+def restore_agent(recording: Recording, agent: Agent, view: View) -> None:
+    """Make an agent what the journal says it was, and note what is owed to it.
+
+    Raises:
+        DamagedDataError: What the journal holds is not the state of an agent.
+    """
+    scope = view.scope(recording.scope)
+    try:
+        _restore(recording, agent, scope)
+    except DurableSessionError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedDataError(
+            recording.name, f"the records of agent {agent.agent_id!r} do not describe an agent: {error!r}"
+        ) from error
+
+
+def refresh_agent(recording: Recording, agent: Agent, view: View) -> None:
+    """Bring an agent up to what others recorded meanwhile, keeping messages that were only just added to it.
+
+    Raises:
+        DamagedDataError: What the journal holds is not the state of an agent.
+    """
+    fresh = recording.unrecorded(agent)
+    restore_agent(recording, agent, view)
+    agent.messages.extend(fresh)
+
+
+def _restore(recording: Recording, agent: Agent, scope: ScopeView) -> None:
+    invocation = scope.invocation
+    unfinished = invocation is not None and not invocation.finished
+    status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
+    waits_for_answers = unfinished and status.get("state") == INTERRUPTED
+    _restore_documents(agent, scope, keep_waiting=waits_for_answers or not unfinished)
+    _restore_messages(recording, agent, scope)
+    recording.documents.reset(agent, scope.documents)
+    recording.results = dict(scope.results)
+    recording.in_doubt = set(scope.started)
+    recording.owed = unfinished and not waits_for_answers
+    recording.status = status
+    recording.placeholder = recording.held = None
+    recording.usage_is_live = False
+    recording.stale = False
+    _recall_batch(recording, scope)
+    if recording.owed and agent.messages and tool_use_ids(agent.messages[-1]):
+        recording.held = agent.messages.pop()
+
+
+def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
+    bodies = list(scope.messages)
+    messages: Messages = [unpack_value(body) for body in bodies]
+    if agent.messages and not recording.transcript and messages:
+        logger.warning(
+            "agent_id=<%s>, messages=<%d> | messages given to the agent are replaced by those of its session",
+            agent.agent_id,
+            len(agent.messages),
+        )
+    if messages or recording.transcript:
+        # A model that keeps the conversation itself must not be sent it again.
+        agent.messages = [] if getattr(agent.model, "stateful", False) is True else messages
+    recording.transcript.reset(messages, bodies)
+
+
+def _restore_documents(agent: Agent, scope: ScopeView, *, keep_waiting: bool) -> None:
+    documents: dict[str, Any] = {
+        name: unpack_value(packed)
+        for name, packed in scope.documents.items()
+        if name in {"state", "conversation_manager_state", "interrupt_state", "model_state"}
+    }
+    interrupts = documents.get("interrupt_state")
+    if interrupts is not None and not keep_waiting:
+        # The run went on with the answers it had got: keep them, but do not demand them again from the next caller.
+        documents["interrupt_state"] = strands_compat.without_batch(interrupts)
+    manager_state = documents.pop("conversation_manager_state", None)
+    if documents:
+        strands_compat.load(agent, documents)
+    if manager_state is None:
+        return
+    try:
+        strands_compat.load(agent, {"conversation_manager_state": manager_state})
+    except ValueError as error:
+        logger.warning(
+            "agent_id=<%s>, error=<%s> | another conversation manager than the recorded one begins anew",
+            agent.agent_id,
+            error,
+        )
+
+
+def _recall_batch(recording: Recording, scope: ScopeView) -> None:
+    """Add results that only the interrupt state holds: of calls that ended without running, so without an event."""
+    packed = scope.documents.get("interrupt_state")
+    if packed is None or not recording.owed:
+        return
+    for result in strands_compat.batch_of(unpack_value(packed)):
+        if result["toolUseId"] in recording.batch:
+            recording.results.setdefault(result["toolUseId"], pack_value(result, path="toolResult"))

@@ -1,0 +1,162 @@
+"""Records become events: an agent that was killed goes on where its records end."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from strands import Agent
+from strands.hooks import (
+    AfterInvocationEvent,
+    AgentInitializedEvent,
+    BeforeInvocationEvent,
+    BeforeToolCallEvent,
+    HookProvider,
+    MessageAddedEvent,
+)
+from strands.hooks.registry import HookOrder
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.in_doubt import policy_of, settle
+from strands_dapr_session.hooks.restore import restore_agent
+from strands_dapr_session.records.codec import unpack_value
+
+if TYPE_CHECKING:
+    from strands.hooks import HookRegistry
+
+    from strands_dapr_session.hooks.recording import Recording, Recordings
+
+logger = logging.getLogger(__name__)
+
+_REPLAYED = "This invocation has finished before; its recorded result follows."
+"""Text of the message that Strands makes for a call that a hook cancels; ours is replaced before anybody reads it."""
+
+
+class ResumeHook(HookProvider):
+    """Restores an agent when it is made, and reinjects what is recorded when an unfinished invocation goes on.
+
+    Strands takes the recorded results of a half-finished batch as they are and runs only the tools without one. Must
+    be registered after `CheckpointHooks` of the same recordings, which decides what a call means.
+    """
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings = recordings
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Register for the events of an agent."""
+        registry.add_callback(AgentInitializedEvent, self._restore)
+        registry.add_callback(BeforeInvocationEvent, self._reinject, order=HookOrder.SDK_LAST)
+        registry.add_callback(MessageAddedEvent, self._tidy_message, order=HookOrder.SDK_FIRST)
+        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_FIRST)
+        registry.add_callback(AfterInvocationEvent, self._end, order=HookOrder.SDK_LAST)
+
+    def _restore(self, event: AgentInitializedEvent) -> None:
+        self.restore(event.agent)
+
+    def restore(self, agent: Any) -> None:
+        """Give an agent back what is recorded of it. Reads only: a process that shows a session disturbs nobody.
+
+        Raises:
+            ConfigurationError: It is not an `Agent`.
+            DuplicateAgentError: The session already has an agent of that id.
+            DurableSessionError: The records cannot be read.
+        """
+        if not isinstance(agent, Agent):
+            raise ConfigurationError(
+                f"{type(agent).__name__} is not supported: only strands.Agent runs step by step; a bidirectional agent "
+                "has no invocations that could be resumed"
+            )
+        recording = self._recordings.add(agent)
+        restore_agent(recording, agent, recording.journal.load_sync())
+
+    def _reinject(self, event: BeforeInvocationEvent) -> None:
+        """Set the agent up so that its event loop goes on where the records end."""
+        recording = self._recordings.find(event.agent)
+        if recording is None:
+            return
+        if recording.replay is not None:
+            event.cancel = _REPLAYED
+            return
+        invocation = recording.invocation
+        if invocation is None or not invocation.resumed or event.messages is None:
+            return
+        if not recording.usage_is_live:
+            strands_compat.add_usage(event.agent, invocation.progress.usage)
+            recording.usage_is_live = True
+        if invocation.answered:
+            return
+        if not recording.batch:
+            event.messages = invocation.prompt[invocation.progress.messages :]
+            return
+        results = [unpack_value(recording.results[id_]) for id_ in recording.batch if id_ in recording.results]
+        state = strands_compat.half_finished_batch(
+            strands_compat.interrupt_state(event.agent), event.agent.messages[-1], results
+        )
+        strands_compat.load(event.agent, {"interrupt_state": state})
+        invocation.reinjected = True
+        event.messages = []
+
+    def _tidy_message(self, event: MessageAddedEvent) -> None:
+        """Make messages of a resumed call what they would have been."""
+        recording = self._recordings.find(event.agent)
+        if recording is None:
+            return
+        if recording.replay is not None:
+            recorded = unpack_value(recording.replay.result)
+            event.message.update(recorded["message"])
+            recording.replayed = event.message
+            return
+        invocation = recording.invocation
+        if invocation is not None and invocation.reinjected and event.message["role"] == "user":
+            # Strands puts recorded results before new ones; an uninterrupted run has them as they were asked for.
+            position = {tool_use_id: index for index, tool_use_id in enumerate(recording.batch)}
+            event.message["content"].sort(
+                key=lambda block: position.get(block.get("toolResult", {}).get("toolUseId", ""), len(position))
+            )
+            invocation.reinjected = False
+
+    async def _before_tool(self, event: BeforeToolCallEvent) -> None:
+        """Decide about calls that may have run already."""
+        recording = self._recordings.find(event.agent)
+        if recording is None or recording.invocation is None:
+            return
+        if recording.invocation.reinjected:
+            # The event loop has taken the batch. Until now the agent counted as interrupted, and would have refused
+            # direct tool calls from inside its tools.
+            state = strands_compat.interrupt_state(event.agent)
+            if state["activated"]:
+                strands_compat.load(event.agent, {"interrupt_state": strands_compat.without_batch(state)})
+        tool_use_id = str(event.tool_use["toolUseId"])
+        if tool_use_id not in recording.in_doubt:
+            return
+        settings = recording.settings
+        name = event.tool_use["name"]
+        await settle(event, policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default))
+        recording.in_doubt.discard(tool_use_id)
+
+    def _end(self, event: AfterInvocationEvent) -> None:
+        recording = self._recordings.find(event.agent)
+        if recording is None:
+            return
+        if recording.replay is not None:
+            self._end_replay(recording, event)
+            return
+        invocation = recording.invocation
+        if invocation is None or invocation.next_prompt is None or event.result is None or event.resume is not None:
+            return
+        if event.result.stop_reason == "interrupt":
+            logger.warning(
+                "agent_id=<%s> | the unfinished invocation waits for answers; the new prompt was not run",
+                event.agent.agent_id,
+            )
+            return
+        event.resume = invocation.next_prompt
+
+    @staticmethod
+    def _end_replay(recording: Recording, event: AfterInvocationEvent) -> None:
+        """Take the message of the cancelled call out of the conversation again: it is there already."""
+        recording.replay = None
+        if event.agent.messages[-1:] and event.agent.messages[-1] is recording.replayed:
+            event.agent.messages.pop()
+        recording.replayed = None

@@ -1,0 +1,44 @@
+"""How a session manager behaves, in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.in_doubt import InDoubtPolicy, check_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DriftMode = Literal["warn", "refuse", "ignore"]
+"""What to do when an unfinished invocation is resumed by an agent with other tools, system prompt or model."""
+
+DRIFT_MODES: Final = ("warn", "refuse", "ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user chose for a session.
+
+    Attributes:
+        in_doubt: Policies by tool name, for tools that do not declare one themselves.
+        in_doubt_default: The policy of all other tools.
+        drift: See `DriftMode`.
+    """
+
+    in_doubt: Mapping[str, InDoubtPolicy] = field(default_factory=dict)
+    in_doubt_default: InDoubtPolicy = "rerun"
+    drift: DriftMode = "warn"
+
+    def __post_init__(self) -> None:
+        """Check what cannot be checked by types alone.
+
+        Raises:
+            ConfigurationError: A value is not one of those allowed.
+        """
+        if self.drift not in DRIFT_MODES:
+            raise ConfigurationError(f"drift={self.drift!r}: expected one of {', '.join(map(repr, DRIFT_MODES))}")
+        check_policy(self.in_doubt_default, "in_doubt")
+        for tool, policy in self.in_doubt.items():
+            check_policy(policy, f"in_doubt[{tool!r}]")

@@ -1,0 +1,146 @@
+"""What is recorded of an agent's message list, and the edits that bring it up to date."""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.records import Derived, Spliced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from strands.types.content import Message, Messages
+
+_DIGEST_BYTES = 16
+
+
+def _digest(packed: bytes) -> bytes:
+    return hashlib.blake2b(packed, digest_size=_DIGEST_BYTES).digest()
+
+
+class Transcript:
+    """Shadow of a live message list: a digest for each message that is recorded.
+
+    Live lists are compared, never replayed: conversation managers trim, summarise, truncate in place and pin, and a
+    log of appended messages gets every one of them wrong. A digest of the packed message sees what ``==`` does not
+    (``True`` turned ``1``, another order of keys) and keeps no copy in memory.
+    """
+
+    def __init__(self, scope: str) -> None:
+        """Begin with an empty list for the agent at the path `scope`."""
+        self._scope = scope
+        self._messages: list[Message] = []
+        self._digests: list[bytes] = []
+
+    def reset(self, messages: Messages, packed: Iterable[bytes]) -> None:
+        """Take `messages`, whose packed forms are `packed`, as what is recorded."""
+        self._messages = list(messages)
+        self._digests = [_digest(body) for body in packed]
+
+    def __len__(self) -> int:
+        """Count the recorded messages."""
+        return len(self._digests)
+
+    @property
+    def last(self) -> Message | None:
+        """The last recorded message."""
+        return self._messages[-1] if self._messages else None
+
+    def appended(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
+        """Record what was appended since, trusting the rest where its first and last message are still in place.
+
+        Costs the same at any length. What else may have changed is found by `changed`, once an invocation.
+
+        Args:
+            live: The agent's message list.
+            results: Recorded tool results that are not yet part of a message, packed, by tool use id.
+
+        Raises:
+            UnencodableValueError: A message holds a value that would not survive; nothing is recorded.
+        """
+        known = len(self._messages)
+        if len(live) < known or (
+            known and not (live[0] is self._messages[0] and live[known - 1] is self._messages[-1])
+        ):
+            return self.changed(live, results)
+        return self._splice(live, [(known, known, known, len(live))], results, {}) if len(live) > known else []
+
+    def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
+        """Record every difference, comparing each live message with what is recorded of it. See `appended`."""
+        packed = [pack_value(message, path=f"messages[{index}]") for index, message in enumerate(live)]
+        digests = [_digest(body) for body in packed]
+        if digests == self._digests:
+            self._messages = list(live)
+            return []
+        matcher = SequenceMatcher(None, *self._differing_middle(digests), autojunk=False)
+        start = self._common_prefix(digests)
+        edits = [
+            (start + i1, start + i2, start + j1, start + j2)
+            for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+            if tag != "equal"
+        ]
+        return self._splice(live, edits, results, dict(enumerate(packed)))
+
+    def _common_prefix(self, digests: list[bytes]) -> int:
+        shorter = min(len(digests), len(self._digests))
+        return next((index for index in range(shorter) if digests[index] != self._digests[index]), shorter)
+
+    def _differing_middle(self, digests: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Cut off what both lists begin and end with, which is nearly all of them."""
+        start = self._common_prefix(digests)
+        limit = min(len(digests), len(self._digests)) - start
+        end = next((n for n in range(limit) if digests[-1 - n] != self._digests[-1 - n]), limit)
+        return self._digests[start : len(self._digests) - end], digests[start : len(digests) - end]
+
+    def _splice(
+        self,
+        live: Messages,
+        edits: list[tuple[int, int, int, int]],
+        results: Mapping[str, bytes],
+        packed: dict[int, bytes],
+    ) -> list[Spliced]:
+        """Turn (recorded from, to, live from, to) into records, and take them as recorded."""
+        records: list[Spliced] = []
+        messages, digests = list(self._messages), list(self._digests)
+        open_results = dict(results)
+        for old_from, old_to, new_from, new_to in reversed(edits):  # from the end, so that earlier positions hold
+            bodies = []
+            for index in range(new_from, new_to):
+                if index not in packed:
+                    packed[index] = pack_value(live[index], path=f"messages[{index}]")
+                bodies.append(packed[index])
+            messages[old_from:old_to] = live[new_from:new_to]
+            digests[old_from:old_to] = [_digest(body) for body in bodies]
+            stored = tuple(
+                _derived(live[new_from + offset], open_results) or body for offset, body in enumerate(bodies)
+            )
+            records.append(Spliced(self._scope, old_from, old_to - old_from, stored))
+        self._messages, self._digests = messages, digests
+        return records
+
+
+def _derived(message: Message, results: dict[str, bytes]) -> Derived | None:
+    """Write a message of nothing but recorded tool results as a reference to them, which costs no bytes.
+
+    What it refers to is taken out of `results`: a result is consumed by the first message that holds it.
+    """
+    if not results or message["role"] != "user" or not message["content"]:
+        return None
+    ids: list[str] = []
+    for block in message["content"]:
+        result = block.get("toolResult")
+        if result is None or len(block) != 1:
+            return None
+        recorded = results.get(result.get("toolUseId", ""))
+        if recorded is None or recorded != pack_value(result, path="toolResult"):
+            return None
+        ids.append(result["toolUseId"])
+    if len(set(ids)) < len(ids):
+        return None
+    for used in ids:
+        del results[used]
+    template: dict[str, Any] = {**message, "content": None}
+    return Derived(pack_value(template, path="message"), tuple(ids))

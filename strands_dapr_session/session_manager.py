@@ -1,0 +1,162 @@
+"""`DaprSessionManager`: what users give to Strands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from strands.session.session_manager import SessionManager
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.checkpoint import CheckpointHooks
+from strands_dapr_session.hooks.recording import Recording, Recordings
+from strands_dapr_session.hooks.resume import ResumeHook
+from strands_dapr_session.hooks.settings import DriftMode, Settings
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.layout import check_id
+from strands_dapr_session.journal.settings import JournalSettings, OnBusy
+from strands_dapr_session.stores.locate import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from strands import Agent
+    from strands.hooks import HookRegistry
+    from strands.types.content import Message
+
+    from strands_dapr_session.hooks.in_doubt import InDoubtPolicy
+    from strands_dapr_session.stores.base import StateStore
+
+ROOT_SCOPE = ""
+"""Path of what was given ``session_manager=`` inside its journal."""
+
+
+class DaprSessionManager(SessionManager):
+    """Makes an agent durable: killed anywhere, it finishes the same run when it is called again.
+
+    A composition of two hook providers: `CheckpointHooks` records, `ResumeHook` resumes. Several agents of one session
+    may share a manager; each has a journal of its own.
+
+    Example:
+        ```python
+        agent = Agent(model=model, tools=[charge, ship], session_manager=DaprSessionManager("order-4711"))
+        agent("Process order 4711")  # killed? start the same program again
+        ```
+    """
+
+    def __init__(  # noqa: PLR0913  (each is a choice that users have)
+        self,
+        session_id: str,
+        *,
+        store: str | StateStore | None = None,
+        in_doubt: InDoubtPolicy | Mapping[str, InDoubtPolicy] = "rerun",
+        drift: DriftMode = "warn",
+        on_busy: OnBusy = "wait",
+        busy_timeout: float = 30.0,
+        lease: float = 3.0,
+        **_: Any,
+    ) -> None:
+        """Set a session up. Nothing is sent yet.
+
+        Args:
+            session_id: Names the session; up to 255 characters, no slashes, no control characters.
+            store: Where to keep it: the name of a Dapr state store component, a URL (``dapr://redis-main``,
+                ``sqlite:///runs.db``, ``redis://localhost:6379``, ``memory://``), or a `StateStore`. Without it, the
+                environment variable ``STRANDS_DAPR_SESSION_STORE``, else the component ``statestore``.
+            in_doubt: What to do with a tool call that may have run and left no result: a policy for all tools, or
+                policies by tool name. A tool's own `in_doubt` decorator yields to a policy by name.
+            drift: What to do when an unfinished invocation is resumed with other tools, system prompt or model:
+                ``"warn"``, ``"refuse"`` or ``"ignore"``.
+            on_busy: What to do when another live worker runs the session: ``"wait"``, ``"raise"`` or ``"steal"``.
+            busy_timeout: How long to wait for it, in seconds.
+            lease: After how many seconds of silence a worker counts as dead. It decides when a takeover is polite;
+                no guarantee rests on it.
+            **_: Ignored, for extensions of Strands.
+
+        Raises:
+            InvalidIdentifierError: The session id cannot be used.
+            ConfigurationError: Another argument cannot be used.
+        """
+        by_name, default = ({}, in_doubt) if isinstance(in_doubt, str) or callable(in_doubt) else (in_doubt, "rerun")
+        self.session_id = check_id("session_id", session_id)
+        self._settings = Settings(dict(by_name), default, drift)
+        self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease)
+        self._store = open_store(store)
+        recordings = Recordings(self._begin)
+        self._checkpoint = CheckpointHooks(recordings)
+        self._resume = ResumeHook(recordings)
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Register what records and what resumes."""
+        registry.add_hook(self._checkpoint)
+        registry.add_hook(self._resume)
+
+    def _begin(self, agent: Agent) -> Recording:
+        journal = Journal(self._store, self.session_id, agent.agent_id, settings=self._journal_settings)
+        return Recording(journal, ROOT_SCOPE, self._settings)
+
+    # -- what Strands and users call directly --------------------------------------------------------------------
+
+    def initialize(self, agent: Agent, **_: Any) -> None:
+        """Restore an agent from the session.
+
+        Raises:
+            DuplicateAgentError: The session manager already has an agent of that id.
+            DurableSessionError: The session cannot be read.
+        """
+        self._resume.restore(agent)
+
+    def append_message(self, message: Message, agent: Agent, **_: Any) -> None:
+        """Record a message of an agent, adding it to the agent's messages if it is not among them.
+
+        Raises:
+            DurableSessionError: It could not be recorded.
+        """
+        if not any(own is message for own in agent.messages):
+            agent.messages.append(message)
+        self.sync_agent(agent)
+
+    def redact_latest_message(self, redact_message: Message, agent: Agent, **_: Any) -> None:
+        """Record a message whose content was redacted in place, and forget what was recorded of it before.
+
+        Raises:
+            DurableSessionError: It could not be recorded.
+        """
+        if agent.messages and agent.messages[-1] is not redact_message:
+            agent.messages[-1] = redact_message
+        self.sync_agent(agent)
+
+    def sync_agent(self, agent: Agent, **_: Any) -> None:
+        """Record everything that changed in an agent.
+
+        While the agent runs, this returns at once and the commit travels; otherwise it returns when it is durable.
+
+        Raises:
+            DurableSessionError: It could not be recorded.
+        """
+        if not self._checkpoint.record(agent):
+            io_thread.run_sync(self._checkpoint.record_now(agent))
+
+    def initialize_multi_agent(self, source: Any, **_: Any) -> None:
+        """Refuse an orchestrator.
+
+        Raises:
+            ConfigurationError: Always; this version makes single agents durable.
+        """
+        raise ConfigurationError(
+            f"{type(source).__name__} {getattr(source, 'id', '')!r}: this version makes single agents durable. Give "
+            "the session manager to the agents that need it, outside of graphs and swarms."
+        )
+
+    def sync_multi_agent(self, source: Any, **_: Any) -> None:
+        """Refuse an orchestrator; see `initialize_multi_agent`."""
+        self.initialize_multi_agent(source)
+
+    def delete(self) -> None:
+        """Delete the whole session: every agent's journal and what points to it. Safe to repeat.
+
+        Raises:
+            SessionBusyError: A live worker runs an agent of the session.
+            DurableSessionError: The store failed half-way; call it again.
+        """
+        pass

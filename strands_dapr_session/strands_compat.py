@@ -1,0 +1,132 @@
+"""Every private or semi-private thing of Strands that this package touches, each with its reason and version.
+
+Supported are strands-agents 1.43 (the first with `HookOrder`, without which the final result of a tool cannot be told
+from one that another hook is about to rewrite) up to, not including, 2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from strands import interrupt as _interrupt
+from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
+from strands.types.exceptions import SessionException
+
+from strands_dapr_session.errors import DurableSessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from strands import Agent
+    from strands.types.content import Message
+    from strands.types.tools import ToolResult
+
+INTERRUPTED_TEXT: Final = "Tool was interrupted."
+"""What Strands answers for a tool call that never got a result (`tools/_tool_helpers.py`, 1.43 to 1.62)."""
+
+_HAS_PENDING_EXECUTION: Final = hasattr(_interrupt, "PendingToolExecution")
+"""Since 1.52 the interrupt state has a field for a half-finished batch; before, two entries of its context."""
+
+
+class DuplicateAgentError(DurableSessionError, SessionException):
+    """Two agents of one session manager have the same agent id. Is a Strands `SessionException`."""
+
+
+def snapshot(agent: Agent, *fields: str) -> dict[str, Any]:
+    """Read parts of an agent through its public snapshot.
+
+    The result shares the nested values of the interrupt state with the agent (Strands copies the rest): encode it
+    before anything else runs.
+    """
+    return agent.take_snapshot(include=cast("Any", list(fields))).data
+
+
+def load(agent: Agent, data: Mapping[str, Any]) -> None:
+    """Set parts of an agent through its public snapshot. `Snapshot` is documented but lives in a private module."""
+    agent.load_snapshot(Snapshot(scope="agent", schema_version=SNAPSHOT_SCHEMA_VERSION, data=dict(data), app_data={}))
+
+
+def interrupt_state(agent: Agent) -> dict[str, Any]:
+    """Read the human-in-the-loop state of an agent."""
+    return cast("dict[str, Any]", snapshot(agent, "interrupt_state")["interrupt_state"])
+
+
+def half_finished_batch(
+    recorded: Mapping[str, Any] | None, assistant_message: Message, results: Sequence[ToolResult]
+) -> dict[str, Any]:
+    """Build the interrupt state that makes Strands take `results` as they are and run only the other tools.
+
+    The event loop looks for it in `_interrupt_state` before it calls the model (`event_loop/event_loop.py`).
+
+    Args:
+        recorded: The interrupt state as it was recorded; answers that a person gave are kept.
+        assistant_message: The message that asked for the tools.
+        results: The recorded results of those that finished.
+    """
+    state: dict[str, Any] = {
+        "interrupts": dict((recorded or {}).get("interrupts", {})),
+        "context": dict((recorded or {}).get("context", {})),
+        "activated": True,
+    }
+    if _HAS_PENDING_EXECUTION:
+        state["pending_tool_execution"] = {
+            "assistant_message": assistant_message,
+            "completed_tool_results": list(results),
+        }
+    else:
+        state["context"].update(tool_use_message=assistant_message, tool_results=list(results))
+    return state
+
+
+def batch_of(state: Mapping[str, Any]) -> list[ToolResult]:
+    """Read the results that an interrupt state carries for its half-finished batch."""
+    pending = state.get("pending_tool_execution")
+    if pending is not None:
+        return list(pending["completed_tool_results"])
+    return list(state.get("context", {}).get("tool_results", []))
+
+
+def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy an interrupt state as one that waits for nothing, keeping what people answered."""
+    context = {
+        name: value
+        for name, value in state.get("context", {}).items()
+        if name not in {"tool_use_message", "tool_results"}
+    }
+    return {"interrupts": state.get("interrupts", {}), "context": context, "activated": False}
+
+
+def add_usage(agent: Agent, usage: Mapping[str, int]) -> None:
+    """Add token counts of the same invocation from an earlier process to the agent's metrics.
+
+    `EventLoopMetrics` is public; only `latest_agent_invocation` appeared later than the rest.
+    """
+    metrics = agent.event_loop_metrics
+    targets: list[Any] = [metrics.accumulated_usage]
+    if metrics.latest_agent_invocation is not None:
+        targets.append(metrics.latest_agent_invocation.usage)
+    for target in targets:
+        for name, count in usage.items():
+            target[name] = target.get(name, 0) + count
+
+
+def state_version(agent: Agent) -> tuple[int, int]:
+    """Tell whether the agent's state may have changed, without copying it.
+
+    `_get_version` is what Strands' own session managers use (1.43 to 1.62); the identity covers `agent.state = ...`.
+    """
+    state = agent.state
+    version = getattr(state, "_get_version", None)
+    return (id(state), version() if version is not None else -1)
+
+
+def edits_history_midway(agent: Agent) -> bool:
+    """Tell whether the conversation manager may rewrite messages between two model calls of one invocation.
+
+    The built-in ones do so only where Strands calls `sync_agent` afterwards, except a sliding window with
+    ``per_turn``. Nothing is known of other managers and of context managers.
+    """
+    manager = agent.conversation_manager
+    if getattr(agent, "context_manager", None) is not None or type(manager).__module__.partition(".")[0] != "strands":
+        return True
+    return bool(getattr(manager, "per_turn", False))

@@ -1,0 +1,142 @@
+"""The recorded edits, applied one after the other, give the live list: whatever somebody did to it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strands_dapr_session.hooks.transcript import Transcript
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Acquired, Derived, Spliced, ToolFinished
+from strands_dapr_session.records.view import View
+
+
+def user(text: str) -> Any:
+    return {"role": "user", "content": [{"text": text}], "tracking_id": text}
+
+
+def answers(*results: Any) -> Any:
+    return {"role": "user", "content": [{"toolResult": result} for result in results], "tracking_id": "t"}
+
+
+def result(tool_use_id: str, text: str = "ok") -> Any:
+    return {"toolUseId": tool_use_id, "status": "success", "content": [{"text": text}]}
+
+
+class Journal:
+    """Folds what a transcript records."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.view.apply(Acquired("a", "w", takeover=False, lease=3.0))
+
+    def apply(self, records: list[Spliced]) -> None:
+        for record in records:
+            self.view.apply(record)
+
+    @property
+    def messages(self) -> list[Any]:
+        return [unpack_value(body) for body in self.view.scope("").messages]
+
+
+def test_appending_costs_only_what_was_appended() -> None:
+    transcript, live = Transcript(""), [user("a")]
+    assert [record.bodies for record in transcript.appended(live, {})] == [(pack_value(live[0]),)]
+    live.append(user("b"))
+    [record] = transcript.appended(live, {})
+    assert (record.at, record.drop, record.bodies) == (1, 0, (pack_value(live[1]),))
+    assert transcript.appended(live, {}) == []
+
+
+def test_a_message_of_recorded_results_costs_no_bytes_of_its_own() -> None:
+    transcript, journal = Transcript(""), Journal()
+    results = [result("t1", "x" * 4000), result("t2", "y" * 4000)]
+    packed = {item["toolUseId"]: pack_value(item) for item in results}
+    for tool_use_id, body in packed.items():
+        journal.view.apply(ToolFinished("", tool_use_id, body))
+    message = answers(*results)
+    [record] = transcript.appended([message], packed)
+    assert isinstance(record.bodies[0], Derived)
+    assert len(record.bodies[0].template) < 100
+    journal.apply([record])
+    assert journal.messages == [message]
+
+
+def test_a_result_that_was_changed_after_it_was_recorded_is_written_out() -> None:
+    transcript = Transcript("")
+    recorded = {"t1": pack_value(result("t1"))}
+    [record] = transcript.appended([answers(result("t1", "changed"))], recorded)
+    assert isinstance(record.bodies[0], bytes)
+
+
+def test_changes_that_equality_does_not_see_are_found() -> None:
+    for before, after in ((1, True), (1, 1.0), ({"a": 1, "b": 2}, {"b": 2, "a": 1})):
+        transcript, journal = Transcript(""), Journal()
+        live = [{"role": "user", "content": [{"json": before}]}, user("z")]
+        journal.apply(transcript.changed(live, {}))
+        live[0]["content"][0]["json"] = after
+        records = transcript.changed(live, {})
+        assert len(records) == 1
+        journal.apply(records)
+        assert repr(journal.messages) == repr(live)
+
+
+def test_a_bytearray_changed_in_place_is_found() -> None:
+    transcript, image = Transcript(""), bytearray(b"abc")
+    live: list[Any] = [{"role": "user", "content": [{"image": {"source": {"bytes": image}}}]}]
+    transcript.changed(live, {})
+    image[0] = 0
+    assert len(transcript.changed(live, {})) == 1
+
+
+def test_trimming_a_long_list_costs_one_small_record() -> None:
+    transcript, live = Transcript(""), [user(str(n)) for n in range(1000)]
+    transcript.changed(live, {})
+    del live[1:41]  # the first is pinned
+    live.append(user("new"))
+    records = transcript.changed(live, {})
+    assert sum(len(record.bodies) for record in records) == 1
+    assert sum(record.drop for record in records) == 40
+
+
+edit = st.one_of(
+    st.tuples(st.just("append"), st.text(max_size=3)),
+    st.tuples(st.just("trim"), st.integers(0, 4)),
+    st.tuples(st.just("change"), st.integers(0, 20), st.text(max_size=3)),
+    st.tuples(st.just("insert"), st.integers(0, 20), st.text(max_size=3)),
+    st.tuples(st.just("delete"), st.integers(0, 20)),
+    st.tuples(st.just("clear")),
+)
+
+
+@given(st.lists(st.lists(edit, max_size=4), max_size=8))
+def test_whatever_is_done_to_the_list_the_journal_follows(rounds: list[list[tuple[Any, ...]]]) -> None:
+    transcript, journal = Transcript(""), Journal()
+    live: list[Any] = []
+    for edits in rounds:
+        for kind, *arguments in edits:
+            _edit(live, kind, arguments)
+        journal.apply(transcript.changed(live, {}))
+        assert journal.messages == live
+        assert len(transcript) == len(live)
+        live = copy.copy(live)
+
+
+def _edit(live: list[Any], kind: str, arguments: list[Any]) -> None:
+    if kind == "append":
+        live.append(user(arguments[0]))
+    elif kind == "trim":
+        del live[: arguments[0]]
+    elif kind == "clear":
+        live.clear()
+    elif kind == "insert":
+        live.insert(arguments[0], user(arguments[1]))
+    elif live:
+        index = arguments[0] % len(live)
+        if kind == "delete":
+            del live[index]
+        else:
+            live[index]["content"][0]["text"] = arguments[1]

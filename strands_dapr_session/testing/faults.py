@@ -77,7 +77,7 @@ class LoseReply(Fault):
 
     async def around(self, call: Call, apply: Callable[[], Awaitable[T]], store: FaultyStore) -> T:  # noqa: ARG002
         """Call, and fail whatever came of it."""
-        with contextlib.suppress(KeyConflict):
+        with contextlib.suppress(KeyConflict, OutcomeUnknown):
             await apply()
         raise _no_answer(call)
 
@@ -182,11 +182,11 @@ class FaultyStore(StateStore):
         self._postponed.append((number, apply))
 
     async def deliver_postponed(self, before: int | None = None) -> None:
-        """Carry out what was postponed, all of it or up to a number of a call. Nobody hears of conflicts."""
+        """Carry out what was postponed, all of it or up to a number of a call. Nobody hears what became of it."""
         due = [item for item in self._postponed if before is None or item[0] <= before]
         self._postponed = [item for item in self._postponed if item not in due]
         for _, apply in due:
-            with contextlib.suppress(KeyConflict):
+            with contextlib.suppress(KeyConflict, OutcomeUnknown):
                 await apply()
 
     async def open(self) -> None:

@@ -34,7 +34,7 @@ async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> No
         try:
             await _check(at)
         except StoreUnavailableError as error:
-            if await _holds_text(at):
+            if await _holds_only_text(at):
                 _refuse(at, f"it does not take values that are no text ({error})")
             raise
     _trusted.add(store)
@@ -56,14 +56,17 @@ async def _check(at: Bench) -> None:
         _refuse(at, f"of {_RACERS} that replaced the same value at the same time, {len(won)} were told that they had")
 
 
-async def _holds_text(at: Bench) -> bool:
-    """Whether the store is there, but only for text."""
-    key, text = at.key("text"), b"text"
+async def _holds_only_text(at: Bench) -> bool:
+    """Whether the store is there, but only for text: otherwise it just did not answer for a while."""
     try:
-        await at.create(key, text)
+        await at.create(at.key("text"), b"text")
     except StoreUnavailableError:
         return False
-    return True
+    try:
+        await at.create(at.key("bytes"), at.value())
+    except StoreUnavailableError:
+        return True
+    return False
 
 
 def _refuse(at: Bench, reason: str) -> NoReturn:

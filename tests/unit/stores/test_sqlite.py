@@ -1,0 +1,231 @@
+"""The store in an SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError
+from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
+from strands_dapr_session.stores.conformance import CHECKS, Check, check_store, name_of, run_check
+from strands_dapr_session.stores.retry import RetryPolicy
+from strands_dapr_session.stores.sqlite import SqliteStore
+from strands_dapr_session.stores.sqlite import file as file_module
+from tests.unit.stores.script import run_script
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(str(tmp_path / "sessions.db"), synchronous="normal", retry=RetryPolicy(budget=0.2))
+    await io_thread.run(made.open())
+    yield made
+    await io_thread.run(made.close())
+
+
+@pytest.fixture
+async def other(store: SqliteStore) -> AsyncIterator[SqliteStore]:
+    """Another store of the same file, as another process has it."""
+    made = SqliteStore(store._file.path, retry=RetryPolicy(budget=0.2))
+    yield made
+    await io_thread.run(made.close())
+
+
+def rows(store: SqliteStore) -> int:
+    db = sqlite3.connect(store._file.path)
+    try:
+        (count,) = db.execute("SELECT count(*) FROM strands_dapr_session").fetchone()
+        return int(count)
+    finally:
+        db.close()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=name_of)
+async def test_conformance(store: SqliteStore, check: Check) -> None:
+    await io_thread.run(run_check(store, check))
+    assert rows(store) == 0
+
+
+async def test_the_probe_leaves_nothing(store: SqliteStore) -> None:
+    await io_thread.run(check_store(store))
+    assert rows(store) == 0
+
+
+async def test_writes_that_wait_share_a_transaction_and_keep_their_outcomes(store: SqliteStore) -> None:
+    transactions: list[str] = []
+    await io_thread.run(store.create("taken", b"1"))
+    db = store._file._writer._db
+    assert db is not None
+    db.set_trace_callback(lambda statement: transactions.append(statement) if statement == "COMMIT" else None)
+
+    async def all_at_once() -> list[BaseException | None]:
+        creates = (store.create(f"k{number}", b"v") for number in range(200))
+        return await asyncio.gather(store.create("taken", b"2"), *creates, return_exceptions=True)
+
+    outcomes = await io_thread.run(all_at_once())
+    assert isinstance(outcomes[0], KeyConflict)
+    assert outcomes[1:] == [None] * 200
+    assert rows(store) == 201
+    assert len(transactions) < 20
+
+
+async def test_a_group_that_fails_fails_as_a_whole(store: SqliteStore) -> None:
+    def broken(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async def together() -> tuple[object, object, object]:
+        return await asyncio.gather(
+            store.create("first", b"1"), store._file.write(broken), store.create("second", b"2"), return_exceptions=True
+        )
+
+    first, _, second = await io_thread.run(together())
+    assert isinstance(first, OutcomeUnknown) == isinstance(second, OutcomeUnknown)
+    assert rows(store) == (0 if isinstance(first, OutcomeUnknown) else 2)
+    await io_thread.run(store.create("third", b"3"))
+
+
+async def test_full_is_the_default_and_normal_a_choice(store: SqliteStore, other: SqliteStore) -> None:
+    async def level(of: SqliteStore) -> int:
+        return int(await of._file.write(lambda db: db.execute("PRAGMA synchronous").fetchone()[0]))
+
+    assert await io_thread.run(level(other)) == 2
+    assert await io_thread.run(level(store)) == 1
+
+
+async def test_two_stores_of_one_file_see_each_other(store: SqliteStore, other: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    entry = await io_thread.run(other.get("k"))
+    assert entry is not None
+    await io_thread.run(other.replace("k", b"2", entry.etag))
+    with pytest.raises(KeyConflict):
+        await io_thread.run(store.replace("k", b"3", entry.etag))
+
+
+async def test_a_file_that_stays_locked(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "_BUSY_SECONDS", 0.01)
+    await io_thread.run(store.close())  # the next connection waits less
+    blocker = sqlite3.connect(store._file.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OutcomeUnknown, match="locked"):
+        await io_thread.run(store.create("k", b"1"))
+    with pytest.raises(StoreUnavailableError, match="locked"):
+        await io_thread.run(store.delete_many(["k"]))
+    assert await io_thread.run(store.get("k")) is None  # readers wait for nobody
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    await io_thread.run(store.create("k", b"1"))
+
+
+async def test_verbs_before_open_work(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "new.db"))
+    assert await io_thread.run(store.get("k")) is None
+    await io_thread.run(store.create("k", b"1"))
+    await io_thread.run(store.close())
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+async def opening(path: Path) -> str:
+    store = SqliteStore(str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        await io_thread.run(store.open())
+    await io_thread.run(store.close())
+    return str(caught.value)
+
+
+async def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    assert f"the directory {tmp_path}/no does not exist" in await opening(tmp_path / "no" / "s.db")
+
+
+async def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    assert "Is the path a directory" in await opening(tmp_path)
+
+
+async def test_another_file_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 1000)
+    assert "it was left as it is" in await opening(path)
+    assert path.read_text() == "not a database " * 1000
+
+
+async def test_a_damaged_file_is_told(store: SqliteStore) -> None:
+    for number in range(200):
+        await io_thread.run(store.create(f"k{number}", bytes(2000)))
+    await io_thread.run(store.close())
+    damage(Path(store._file.path))
+    with pytest.raises(StoreError, match=r"malformed.*recover"):
+        await io_thread.run(store.get("k1"))
+
+
+async def test_a_full_disk_is_told_and_nothing_is_half_written(store: SqliteStore) -> None:
+    await io_thread.run(store.create("before", b"1"))
+    await io_thread.run(store._file.write(lambda db: db.execute("PRAGMA max_page_count = 10")))
+    with pytest.raises(StoreError, match="Make room on the disk"):
+        await io_thread.run(store.create("large", bytes(500_000)))
+    await io_thread.run(store._file.write(lambda db: db.execute("PRAGMA max_page_count = 100000")))
+    assert rows(store) == 1
+    await io_thread.run(store.create("large", bytes(500_000)))
+
+
+async def test_a_file_that_may_not_be_written_is_told(store: SqliteStore) -> None:
+    await io_thread.run(store._file.write(lambda db: db.execute("PRAGMA query_only = ON")))
+    with pytest.raises(StoreError, match="may not be written"):
+        await io_thread.run(store.create("k", b"1"))
+
+
+def test_a_fork_leaves_parent_and_child_with_connections_of_their_own(tmp_path: Path) -> None:
+    run_script(f"""
+        import asyncio, os, threading
+        from strands_dapr_session import io_thread
+        from strands_dapr_session.stores import open_store, settle_create
+
+        store = open_store("sqlite:///{tmp_path}/s.db?synchronous=normal")
+        io_thread.run_sync(store.open())
+        untouched = open_store("sqlite:///{tmp_path}/other.db")
+        io_thread.run_sync(untouched.create("k", b"v"))
+
+        def keys(writer, count):
+            return [f"{{writer}}.{{n}}" for n in range(count)]
+
+        async def write(writer, count):
+            await asyncio.gather(*(settle_create(store, key, b"v") for key in keys(writer, count)))
+
+        writer = threading.Thread(target=lambda: io_thread.run_sync(write("parent", 3000)))
+        writer.start()
+        children = []
+        for number in range(6):
+            child = os.fork()
+            if child == 0:
+                io_thread.run_sync(write(f"child{{number}}", 300))
+                if os.fork() == 0:
+                    io_thread.run_sync(write(f"grandchild{{number}}", 10))
+                    assert len(io_thread.run_sync(untouched.get_many(["k"]))) == 1
+                    os._exit(0)
+                assert os.wait()[1] == 0
+                os._exit(0)
+            children.append(child)
+        writer.join()
+        for child in children:
+            assert os.waitpid(child, 0)[1] == 0
+        written = keys("parent", 3000)
+        for number in range(6):
+            written += keys(f"child{{number}}", 300) + keys(f"grandchild{{number}}", 10)
+        assert len(io_thread.run_sync(store.get_many(written))) == len(written) == 4860
+    """)
+
+
+def test_the_interpreter_exits_with_the_file_open(tmp_path: Path) -> None:
+    run_script(f"""
+        from strands_dapr_session import io_thread
+        from strands_dapr_session.stores import open_store
+        io_thread.run_sync(open_store("sqlite:///{tmp_path}/s.db").create("k", b"v"))
+    """)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.db"]  # closed properly: the log is gone

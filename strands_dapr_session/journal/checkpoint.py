@@ -1,7 +1,7 @@
 """A view as bytes: what a compaction leaves in place of the commits that it packs.
 
-A checkpoint holds the live messages themselves while they are few. Otherwise it holds their ordinals only, and a load
-reads the segments that have them.
+A checkpoint holds the ordinals of the live messages, and as many of the messages themselves as its writer likes: all
+of them while they are few. A load finds the others in segments.
 """
 
 from __future__ import annotations
@@ -14,58 +14,60 @@ from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.view import FinishedInvocation, InvocationView, ScopeView, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _MOST_LIVE: Final = 10_000_000
 """Messages that may be live; a limit against ranges that claim to be endless."""
 
 
-def write_checkpoint(view: View, *, with_bodies: bool) -> bytes:
+def write_checkpoint(view: View, inline: Collection[int]) -> bytes:
     """Write a view, not yet sealed.
 
     Args:
         view: The view.
-        with_bodies: Whether to put the live messages in.
+        inline: The numbers of the messages to put in.
     """
     owner = view.owner
-    bodies = view.bodies if with_bodies else None
+    bodies = view.bodies or {}
     return pack_value(
         [
             view.sequence,
             None if owner is None else [owner.acquisition, owner.worker, owner.takeover, owner.lease],
             view.next_ordinal,
-            view.planned,
             [[key, f.scope, f.invocation_id, f.prompt, f.outcome, f.result] for key, f in view.finished.items()],
             [_plain_scope(scope) for scope in view.scopes.values()],
-            None if bodies is None else [bodies[ordinal] for ordinal in live_ordinals(view)],
+            {ordinal: bodies[ordinal] for ordinal in inline},
         ],
         path="checkpoint",
     )
 
 
-def read_checkpoint(key: str, payload: bytes) -> View:
-    """Read a view. Its live messages are there if they were put in; if not, see `add_bodies`.
+def read_checkpoint(key: str, payload: bytes, *, keep_dropped: bool = False) -> View:
+    """Read a view, with the messages that were put in.
+
+    Args:
+        key: Where it was found.
+        payload: Its bytes.
+        keep_dropped: See `View`.
 
     Raises:
         DamagedDataError: It is no checkpoint.
     """
-    view = View()
+    view = View(keep_dropped=keep_dropped)
     items = unpack_value(payload, key=key)
     try:
-        sequence, owner, next_ordinal, planned, finished, scopes, bodies = items
+        sequence, owner, next_ordinal, finished, scopes, bodies = items
         view.sequence = _expect(int, sequence)
         view.owner = Acquired(*owner) if owner else None
         view.next_ordinal = _expect(int, next_ordinal)
-        view.planned = [_expect(str, plan) for plan in planned]
         view.finished = {_expect(str, name): FinishedInvocation(*fields) for name, *fields in finished}
+        found = {_expect(int, ordinal): _expect(bytes, body) for ordinal, body in bodies.items()}
+        view.bodies = found
         for plain in scopes:
-            scope = _read_scope(plain, view.bodies)
+            scope = _read_scope(plain, found)
             view.scopes[scope.path] = scope
         _check_numbers(view)
-        if bodies is not None:
-            live = live_ordinals(view)
-            view.bodies = _fill_in(view, dict(zip(live, (_expect(bytes, body) for body in bodies), strict=True)))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise DamagedDataError(key, f"not a checkpoint ({error})") from error
     return view
 
@@ -81,7 +83,7 @@ def missing_ordinals(view: View) -> set[int]:
     return {ordinal for ordinal in live_ordinals(view) if ordinal not in bodies}
 
 
-def write_segment(first: int, bodies: Iterable[bytes], history: Iterable[bytes]) -> bytes:
+def write_segment(first: int, bodies: Iterable[bytes], history: bytes) -> bytes:
     """Write a segment, not yet sealed.
 
     Args:
@@ -89,7 +91,7 @@ def write_segment(first: int, bodies: Iterable[bytes], history: Iterable[bytes])
         bodies: The messages.
         history: The other records of the time, encoded, for those who look back; a load does not read them.
     """
-    return pack_value([first, list(bodies), b"".join(history)], path="segment")
+    return pack_value([first, list(bodies), history], path="segment")
 
 
 def read_segment(key: str, payload: bytes) -> tuple[int, list[bytes], bytes]:
@@ -110,13 +112,6 @@ def _check_numbers(view: View) -> None:
     live = live_ordinals(view)
     if live and not 0 <= live[0] <= live[-1] < view.next_ordinal:
         raise ValueError("a live message has no number of this journal")
-
-
-def _fill_in(view: View, bodies: dict[int, bytes]) -> dict[int, bytes]:
-    if view.bodies is None:
-        raise TypeError("a view without messages")
-    view.bodies.update(bodies)
-    return view.bodies
 
 
 def _plain_scope(scope: ScopeView) -> list[Any]:

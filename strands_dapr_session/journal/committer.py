@@ -10,6 +10,8 @@ from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DurableSessionError, StoreUnavailableError
 from strands_dapr_session.journal.commit import prepare, write
 from strands_dapr_session.journal.fence import fenced_by
+from strands_dapr_session.records.records import SegmentsPlanned
+from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import KeyConflict
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.layout import Layout
+    from strands_dapr_session.journal.packer import Packer
 
 _TOGETHER: Final = 1024 * 1024
 """Bytes above which no further record joins a commit, so that a small one does not wait for megabytes."""
@@ -32,16 +35,18 @@ class Committer:
         failure: Why nothing more will be written.
     """
 
-    def __init__(self, context: Context, layout: Layout, sequence: int) -> None:
+    def __init__(self, context: Context, layout: Layout, sequence: int, packer: Packer) -> None:
         """Go on after a slot.
 
         Args:
             context: The store.
             layout: The journal.
             sequence: The last slot, which is ours.
+            packer: What packs the log when it has become long.
         """
         self._context = context
         self._layout = layout
+        self._packer = packer
         self._lock = threading.Lock()
         self._ready: list[bytes] = []
         self._added = 0
@@ -98,9 +103,7 @@ class Committer:
     async def _run(self) -> None:
         try:
             while records := self._take():
-                slot = prepare(self._context.store, self._layout, self.sequence + 1, records)
-                await write(self._context, slot)
-                self.sequence = slot.number
+                await self._commit(records)
                 self._acknowledged += len(records)
                 self._answer()
         except KeyConflict as conflict:
@@ -110,6 +113,18 @@ class Committer:
         except BaseException as error:
             self._fail(StoreUnavailableError(f"{self._context.store.name}: the commit was cut off ({error!r})"))
             raise
+
+    async def _commit(self, records: list[bytes]) -> None:
+        number = self.sequence + 1
+        plan = self._packer.plan_for(number)
+        if plan is not None:
+            records = [encode_record(SegmentsPlanned((plan,))), *records]
+        slot = prepare(self._context.store, self._layout, number, records)
+        await write(self._context, slot)
+        self.sequence = number
+        self._packer.committed(slot)
+        if plan is not None:
+            self._packer.start(self._layout, plan, number)
 
     def _take(self) -> list[bytes]:
         """Take what goes into the next commit."""

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.stores.base import Entry
 
-NEWEST_SEGMENTS: Final = 64
-"""Segments that the head itself names; older ones move to pages, this many at a time."""
-
-NEWEST_KEPT: Final = 512
-"""Kept slots that the head itself names; likewise."""
-
 _STAMP_BYTES: Final = 8
+_LONGEST_RUN: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +76,12 @@ class Head:
         owner: Who had acquired the journal at that slot and not released it.
         checkpoint: The view at that slot.
         checkpoint_bytes: Its size in the store.
-        segments: The newest segments, oldest first.
+        segments: The segments that a load must read, and the newest of the others, oldest first.
         kept: The newest slots up to `sequence` that are never deleted, because they fence somebody off.
         older: The page with the entries before those.
-        older_live: Whether a load must read segments that only pages name.
         swept: Slots up to this one are deleted for sure, but for the kept ones.
+        garbage: What this head replaces, and may not be deleted yet.
+        orphans: Plans of compactions that came to nothing and may have left something behind.
     """
 
     session_id: str
@@ -98,8 +94,9 @@ class Head:
     segments: tuple[Segment, ...] = ()
     kept: tuple[int, ...] = ()
     older: Run | None = None
-    older_live: bool = False
     swept: int = 0
+    garbage: tuple[Run, ...] = ()
+    orphans: tuple[str, ...] = ()
 
 
 def read_head(layout: Layout, entry: Entry | None) -> Head:
@@ -113,7 +110,7 @@ def read_head(layout: Layout, entry: Entry | None) -> Head:
     key = layout.head
     items = unpack_value(open_sealed(key, entry.value), key=key)
     try:
-        session, root, stamp, sequence, owner, checkpoint, size, segments, kept, older, older_live, swept = items
+        session, root, stamp, sequence, owner, checkpoint, size, segments, kept, older, swept, garbage, orphans = items
         head = Head(
             session,
             root,
@@ -125,8 +122,9 @@ def read_head(layout: Layout, entry: Entry | None) -> Head:
             tuple(map(_segment, segments)),
             tuple(map(_count, kept)),
             _run(older),
-            bool(older_live),
             _count(swept),
+            tuple(map(_some_run, garbage)),
+            tuple(map(_text, orphans)),
         )
     except (TypeError, ValueError) as error:
         raise DamagedDataError(key, f"not a head ({error})") from error
@@ -135,13 +133,18 @@ def read_head(layout: Layout, entry: Entry | None) -> Head:
     return head
 
 
+def new_stamp() -> bytes:
+    """Make a stamp for a head that is to be written, so that its bytes are unlike those of any other write."""
+    return secrets.token_bytes(_STAMP_BYTES)
+
+
 def write_head(layout: Layout, head: Head) -> bytes:
-    """Write a head, with a stamp of its own, so that its bytes are unlike those of any other write."""
+    """Write a head."""
     owner = head.owner
     plain = [
         head.session_id,
         head.root_id,
-        secrets.token_bytes(_STAMP_BYTES),
+        head.stamp,
         head.sequence,
         None if owner is None else [owner.acquisition, owner.worker, owner.takeover, owner.lease],
         _plain_run(head.checkpoint),
@@ -149,8 +152,9 @@ def write_head(layout: Layout, head: Head) -> bytes:
         [_plain_segment(segment) for segment in head.segments],
         list(head.kept),
         _plain_run(head.older),
-        head.older_live,
         head.swept,
+        [_plain_run(run) for run in head.garbage],
+        list(head.orphans),
     ]
     return seal(layout.head, pack_value(plain, path="head"))
 
@@ -184,20 +188,25 @@ def _plain_segment(segment: Segment) -> list[Any]:
 
 
 def _run(plain: Any) -> Run | None:
-    if plain is None:
-        return None
+    return None if plain is None else _some_run(plain)
+
+
+def _some_run(plain: Any) -> Run:
     plan, first, count = plain
-    if type(plan) is not str:
-        raise TypeError("a name is missing")
-    return Run(plan, _count(first), _count(count))
+    if not 0 < _count(count) <= _LONGEST_RUN:
+        raise ValueError(f"nothing is in {count} pieces")
+    return Run(_text(plan), _count(first), count)
 
 
 def _segment(plain: Any) -> Segment:
     run, first, count, size, live = plain
-    where = _run(run)
-    if where is None:
-        raise TypeError("a segment is nowhere")
-    return Segment(where, _count(first), _count(count), _count(size), bool(live))
+    return Segment(_some_run(run), _count(first), _count(count), _count(size), bool(live))
+
+
+def _text(plain: Any) -> str:
+    if type(plain) is not str:
+        raise TypeError(f"{plain!r} is no name")
+    return plain
 
 
 def _count(plain: Any) -> int:

@@ -16,6 +16,7 @@ from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.fold import fold, fold_politely
 from strands_dapr_session.journal.layout import Layout, check_id, random_name, shard_key
 from strands_dapr_session.journal.load import read_settled_log
+from strands_dapr_session.journal.packer import Packer
 from strands_dapr_session.journal.registry import place_in
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
@@ -77,6 +78,7 @@ class Journal:
         self.root_id = check_id("root_id", root_id)
         self.settings = settings or JournalSettings()
         self._context = Context(store, this_process, offload=_in_another_thread)
+        self._packer = Packer(self._context, self.settings)
         self._lock = threading.RLock()
         self._position: Position | None = None
         self._view = View(keep_bodies=False)
@@ -108,7 +110,10 @@ class Journal:
         place = place_in(key, await store.get(key), self.session_id, self.root_id)
         if place.live is None:
             return None
-        return await read_settled_log(self._context, Layout(self.session_id, self.root_id, place.live))
+        log = await read_settled_log(self._context, Layout(self.session_id, self.root_id, place.live))
+        if not self.owned:
+            self._packer.saw(log)
+        return log
 
     def _loaded(self, log: Log | None, view: View) -> View:
         """Remember what the caller is about to know."""
@@ -156,12 +161,21 @@ class Journal:
         tenure = Tenure(self._context, random_name(), self.settings.lease, self)
         try:
             wish = Wish(self.session_id, self.root_id, self.settings, tenure.acquisition, encoded)
-            claim = await tenure.begin(lambda: acquire(self._context, wish, known))
+            claim = await tenure.begin(lambda: self._acquire(wish, known))
             found = None if claim.log is None else await fold_politely(claim.log)
         except BaseException:
             tenure.give_up()
             raise
         return self._begin(tenure, claim, found, first, encoded)
+
+    async def _acquire(self, wish: Wish, known: Position | None) -> Claim:
+        """Acquire, on the I/O thread."""
+        claim = await acquire(self._context, wish, known)
+        if claim.log is None:
+            self._packer.committed(claim.slot)
+        else:
+            self._packer.saw(claim.log)
+        return claim
 
     def _begin(
         self, tenure: Tenure, claim: Claim, found: View | None, first: Sequence[Record], encoded: list[bytes]
@@ -181,7 +195,7 @@ class Journal:
             self._is_caller_behind = False
             self._position = Position(claim.layout, claim.slot.number, claim.stamp, claim.record, own=True)
             self._tenure = tenure
-            tenure.committer = Committer(self._context, claim.layout, claim.slot.number)
+            tenure.committer = Committer(self._context, claim.layout, claim.slot.number, self._packer)
             for record in first[claim.first :]:
                 self._view.apply(record)
             tenure.committer.add(encoded[claim.first :])

@@ -12,7 +12,7 @@ from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, open_sealed
 from strands_dapr_session.records.records import Acquired, Released
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.layout import Layout
@@ -29,7 +29,7 @@ fewer a round trip more."""
 LOOK_FURTHER: Final = 64
 """Slots in every further read."""
 
-_LONGEST_MANIFEST: Final = 64
+LONGEST_MANIFEST: Final = 64
 """Bytes up to which a slot may be one that refers to parts."""
 
 _ATTEMPTS: Final = 50
@@ -85,12 +85,18 @@ class _Changed(Exception):  # noqa: N818 - an outcome inside this module
     """The journal was packed while it was read: read it again from the newest head."""
 
 
-async def read_log(context: Context, layout: Layout) -> Log:
+def live_segments(head: Head) -> list[Segment]:
+    """Choose the segments that hold live messages."""
+    return [segment for segment in head.segments if segment.live]
+
+
+async def read_log(context: Context, layout: Layout, choose: Callable[[Head], list[Segment]] = live_segments) -> Log:
     """Read a journal from its newest head to its end.
 
     Args:
         context: The store.
         layout: Which.
+        choose: Which segments to read as well.
 
     Raises:
         StoredDataError: Something is damaged or missing.
@@ -101,6 +107,7 @@ async def read_log(context: Context, layout: Layout) -> Log:
         entries: Mapping[str, Entry] = await context.store.get_many([layout.head, *map(layout.slot, numbers)])
         entry = entries.get(layout.head)
         log = Log(layout, read_head(layout, entry), entry.etag if entry else None)
+        log.segments = choose(log.head)
         try:
             if log.head.sequence:
                 numbers = range(log.head.sequence + 1, log.head.sequence + LOOK_AHEAD + 1)
@@ -148,6 +155,22 @@ async def read_further(context: Context, log: Log, extra: Sequence[str] = ()) ->
     return further, entries
 
 
+async def read_segments(context: Context, log: Log, segments: Sequence[Segment]) -> bool:
+    """Read more segments into a log; false if it was packed meanwhile.
+
+    Raises:
+        DamagedDataError: One of them is missing.
+    """
+    keys = [key for segment in segments for key in segment.run.keys(log.layout) if key not in log.pieces]
+    log.pieces.update(await context.store.get_many(keys))
+    missing = [key for key in keys if key not in log.pieces]
+    if not missing:
+        return True
+    if await has_moved(context, log):
+        return False
+    raise DamagedDataError(missing[0], "the head needs it, and it is missing")
+
+
 async def has_moved(context: Context, log: Log) -> bool:
     """Tell whether the journal has been packed since it was read."""
     entry = await context.store.get(log.layout.head)
@@ -184,14 +207,6 @@ async def read_pages(context: Context, layout: Layout, head: Head) -> list[tuple
 async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Mapping[str, Entry]:
     """Read the checkpoint and the segments that are needed, together with the first slots."""
     head, layout = log.head, log.layout
-    log.segments = [segment for segment in head.segments if segment.live]
-    if head.older_live:
-        try:
-            pages = await read_pages(context, layout, head)
-        except DamagedDataError:
-            await _blame_compaction(context, log)
-            raise
-        log.segments += [segment for _, page in pages for segment in page.segments if segment.live]
     runs = [segment.run for segment in log.segments] + ([head.checkpoint] if head.checkpoint else [])
     keys = [key for run in runs for key in run.keys(layout)]
     entries = await context.store.get_many([*keys, *map(layout.slot, numbers)])
@@ -246,7 +261,7 @@ async def _explain_gap(context: Context, log: Log) -> None:
 async def _read_parts(context: Context, log: Log) -> None:
     wanted = []
     for number, entry in enumerate(log.slots, log.head.sequence + 1):
-        if len(entry.value) <= _LONGEST_MANIFEST:
+        if len(entry.value) <= LONGEST_MANIFEST:
             wanted += [key for key in part_keys(log.layout, number, entry) if key not in log.parts]
     if not wanted:
         return

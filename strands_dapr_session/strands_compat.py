@@ -78,6 +78,16 @@ def half_finished_batch(
     return state
 
 
+def reactivate_answers(agent: Agent) -> None:
+    """Let answers count that were given before the model was asked, not to a tool.
+
+    Since 1.52 middleware around the model may wait for answers; it looks at them only while the state is activated.
+    """
+    state = interrupt_state(agent)
+    if _HAS_PENDING_EXECUTION and state["interrupts"]:
+        load(agent, {"interrupt_state": {**state, "activated": True}})
+
+
 def batch_of(state: Mapping[str, Any]) -> list[ToolResult]:
     """Read the results that an interrupt state carries for its half-finished batch."""
     pending = state.get("pending_tool_execution")

@@ -58,8 +58,6 @@ class CheckpointHooks(HookProvider):
 
     def __init__(self, recordings: Recordings) -> None:
         self._recordings = recordings
-        # The loop on which each tool call was admitted: background tasks of Strands end on another one.
-        self._admitted: dict[str, int] = {}
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
@@ -180,10 +178,10 @@ class CheckpointHooks(HookProvider):
         await self._let_go(recording, [note])
 
     async def _let_go(self, recording: Recording, last: list[Record]) -> None:
-        """Release the journal with the last records in the same commit, or forget it if that fails."""
+        """Release the journal with the last records in the same commit, or forget it if that fails or is cancelled."""
         try:
             await recording.journal.release(*last)
-        except DurableSessionError:
+        except BaseException:
             recording.stale = True
             recording.journal.abandon()
             raise
@@ -198,7 +196,7 @@ class CheckpointHooks(HookProvider):
         if invocation is None:
             await self._outside(recording, event.agent, event.message)
             return
-        recording.check()
+        await recording.check()
         invocation.progress.count(event.message)
         if event.message["role"] == "assistant" and not tool_use_ids(event.message):
             return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
@@ -219,7 +217,7 @@ class CheckpointHooks(HookProvider):
         recording = self._recordings.find(event.agent)
         if recording is None or recording.invocation is None:
             return
-        recording.check()
+        await recording.check()
         if strands_compat.edits_history_midway(event.agent):
             self._record(recording, event.agent, thorough=True)
 
@@ -236,13 +234,9 @@ class CheckpointHooks(HookProvider):
         name = event.tool_use["name"]
         if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
             recording.journal.append(ToolStarted(recording.scope, tool_use_id, name))
-        try:
-            recording.check()
-            await recording.journal.barrier()
-        except DurableSessionError as error:
-            recording.fail(error)
-            raise
-        self._admitted[tool_use_id] = id(asyncio.get_running_loop())
+        await recording.check()
+        await recording.barrier()
+        recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
         set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id)
 
     async def _after_tool(self, event: AfterToolCallEvent) -> None:
@@ -251,20 +245,20 @@ class CheckpointHooks(HookProvider):
         tool_use_id = str(event.tool_use["toolUseId"])
         if event.retry and not event.agent.cancel_signal.is_set():
             return
-        admitted = self._admitted.pop(tool_use_id, None)
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             return
-        if admitted is not None and admitted != id(asyncio.get_running_loop()):
+        if recording.admitted.get(tool_use_id) not in {None, id(asyncio.get_running_loop())}:
             return  # a background task: what the model got for this call is an acknowledgement
         try:
             result = pack_value(event.result, path="toolResult")
             state = recording.documents.changed(event.agent)
-        except UnencodableValueError as error:
+            recording.journal.append(ToolFinished(recording.scope, tool_use_id, result), *state)
+        except DurableSessionError as error:
             recording.fail(error)
             return
+        recording.documents.take(event.agent, state)
         recording.results[tool_use_id] = result
         recording.in_doubt.discard(tool_use_id)
-        recording.journal.append(ToolFinished(recording.scope, tool_use_id, result), *state)
 
     # -- what Strands calls directly -----------------------------------------------------------------------------
 
@@ -301,7 +295,7 @@ class CheckpointHooks(HookProvider):
     def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
         try:
             recording.journal.append(*recording.changes(agent, thorough=thorough))
-        except UnencodableValueError as error:
+        except DurableSessionError as error:
             recording.fail(error)
             raise
 

@@ -9,7 +9,7 @@ from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import DocumentSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from strands import Agent
 
@@ -35,31 +35,28 @@ class Documents:
         self._state_version = strands_compat.state_version(agent) if "state" in recorded else None
 
     def changed(self, agent: Agent) -> list[DocumentSet]:
-        """Record what differs from what is recorded.
+        """List what differs from what is recorded. `take` makes it the recorded state.
 
         Raises:
-            UnencodableValueError: A value would not survive storage; nothing is recorded.
+            UnencodableValueError: A value would not survive storage.
         """
         values: dict[str, Any] = strands_compat.snapshot(agent, *SNAPSHOT_FIELDS)
-        version = strands_compat.state_version(agent)
-        if version != self._state_version:
+        if strands_compat.state_version(agent) != self._state_version:
             values["state"] = agent.state.get()
-        packed = {name: pack_value(value, path=name) for name, value in values.items()}
-        records = [record for name, value in values.items() if (record := self._set(name, value, packed[name]))]
-        self._state_version = version
-        return records
+        return [record for name, value in values.items() for record in self.difference(name, value)]
 
-    def set(self, name: str, value: Any) -> list[DocumentSet]:
-        """Record one document if it differs; an empty one that was never recorded is left out."""
-        record = self._set(name, value, pack_value(value, path=name))
-        return [] if record is None else [record]
-
-    def _set(self, name: str, value: Any, packed: bytes) -> DocumentSet | None:
+    def difference(self, name: str, value: Any) -> list[DocumentSet]:
+        """List one document if it differs; an empty one that was never recorded is left out."""
+        packed = pack_value(value, path=name)
         recorded = self._packed.get(name)
         if packed == recorded or (recorded is None and _is_blank(value)):
-            return None
-        self._packed[name] = packed
-        return DocumentSet(self._scope, name, packed)
+            return []
+        return [DocumentSet(self._scope, name, packed)]
+
+    def take(self, agent: Agent, records: Iterable[DocumentSet]) -> None:
+        """Take differences of `agent` as recorded."""
+        self._packed.update((record.name, record.value) for record in records if record.value is not None)
+        self._state_version = strands_compat.state_version(agent)
 
     def recorded(self, name: str) -> Any:
         """Read a document as it is recorded; None when there is none."""

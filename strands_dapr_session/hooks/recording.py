@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS, Documents
 from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
 from strands_dapr_session.hooks.transcript import Transcript
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from strands import Agent
     from strands.types.content import Message, Messages
 
-    from strands_dapr_session.errors import DurableSessionError
     from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
@@ -37,6 +37,7 @@ class Recording:
         documents: Shadow of everything else.
         results: Recorded results of the batch of tools that is under way, packed, by tool use id.
         in_doubt: Tools of that batch that an earlier process started and that have no result.
+        admitted: The event loop on which each tool of that batch was started; a background task ends on another.
         owed: The last invocation is unfinished and nothing here runs it.
         status: The note that says how the last invocation stands.
         held: The assistant message that asked for tools and still waits for results, kept out of the agent's messages
@@ -60,6 +61,7 @@ class Recording:
         self.documents = Documents(scope)
         self.results: dict[str, bytes] = {}
         self.in_doubt: set[str] = set()
+        self.admitted: dict[str, int] = {}
         self.owed = False
         self.status: dict[str, Any] = {}
         self.held: Message | None = None
@@ -94,15 +96,17 @@ class Recording:
         Raises:
             UnencodableValueError: Something in the agent would not survive storage.
         """
+        documents = self.documents.changed(agent)
+        if self.invocation is not None:
+            documents += self.documents.difference(PROGRESS, self.invocation.progress.document())
         compare = self.transcript.changed if thorough else self.transcript.appended
         edits = compare(agent.messages, self.results)
-        records: list[Record] = [*self.documents.changed(agent)]
-        if self.invocation is not None:
-            records += self.documents.set(PROGRESS, self.invocation.progress.document())
+        self.documents.take(agent, documents)
         if not self.batch:
             self.results.clear()
             self.in_doubt.clear()
-        return [*edits, *records]
+            self.admitted.clear()
+        return [*edits, *documents]
 
     def put_back(self, agent: Agent) -> None:
         """Give the agent its held message back, in its place, and take Strands' answer to it away."""
@@ -145,14 +149,28 @@ class Recording:
         if self.failure is None:
             self.failure = error
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Stop here if recording failed.
 
         Raises:
             DurableSessionError: What went wrong.
         """
+        if self.failure is None and not self.journal.owned:
+            await self.barrier()
         if self.failure is not None:
             raise self.failure
+
+    async def barrier(self) -> None:
+        """Wait until everything so far is acknowledged.
+
+        Raises:
+            DurableSessionError: It never will be.
+        """
+        try:
+            await self.journal.barrier()
+        except DurableSessionError as error:
+            self.fail(error)
+            raise
 
 
 class Recordings:

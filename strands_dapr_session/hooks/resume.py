@@ -87,6 +87,7 @@ class ResumeHook(HookProvider):
         if invocation.answered:
             return
         if not recording.batch:
+            strands_compat.reactivate_answers(event.agent)
             event.messages = invocation.prompt[invocation.progress.messages :]
             return
         results = [unpack_value(recording.results[id_]) for id_ in recording.batch if id_ in recording.results]

@@ -11,6 +11,7 @@ help:
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
 	@echo 'make demo-dapr    the same through a Dapr sidecar'
+	@echo 'make bench        load time and cost of a step beside Strands own session managers'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
 	@echo 'make clean        remove what these made in the tree'
 
@@ -59,6 +60,10 @@ demo: .venv/.ready
 .PHONY: demo-dapr
 demo-dapr: servers
 	.venv/bin/python examples/crash_demo.py --store dapr
+
+.PHONY: bench
+bench: .venv/.ready
+	.venv/bin/python -m benchmarks.peers
 
 .PHONY: clean
 clean:

@@ -10,17 +10,18 @@ the old owner will try to write next.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from strands_dapr_session.errors import SessionBusyError
+from strands_dapr_session.errors import DurableSessionError, SessionBusyError
 from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare, write
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.layout import Layout, random_name, shard_key
 from strands_dapr_session.journal.load import Log, read_further, read_log
 from strands_dapr_session.journal.registry import Place, change_place, place_in
 from strands_dapr_session.journal.worker import describe
-from strands_dapr_session.records.records import Acquired
+from strands_dapr_session.records.records import Acquired, Released
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import Entry, KeyConflict
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.settings import JournalSettings
+
+logger = logging.getLogger(__name__)
 
 _FIRST_POLL = 0.02
 _LONGEST_POLL = 0.25
@@ -61,17 +64,21 @@ class Claim:
         layout: Where the journal is.
         slot: The slot of the acquisition.
         record: The acquisition.
+        before: The owner that it takes over.
         first: How many of the records given are in that slot; none if they were too long for it.
         log: The journal up to and including that slot; None if nothing changed since the position given.
         stamp: The head that was last seen.
+        verified: When the registry was seen to name the journal, in `Context.seconds`.
     """
 
     layout: Layout
     slot: Slot
     record: Acquired
+    before: Acquired | None
     first: int
     log: Log | None
     stamp: bytes
+    verified: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,15 @@ async def acquire(context: Context, wish: Wish, known: Position | None = None) -
         known = None
 
 
+async def give_back(context: Context, claim: Claim) -> None:
+    """Release a journal that was acquired and is not needed after all."""
+    released = encode_record(Released(claim.record.acquisition))
+    try:
+        await write(context, prepare(context.store, claim.layout, claim.slot.number + 1, [released]))
+    except (KeyConflict, DurableSessionError) as error:
+        logger.warning("session_id=<%s>, error=<%s> | the journal was not released", claim.layout.session_id, error)
+
+
 class _Attempt:
     """One call of `acquire`."""
 
@@ -154,6 +170,7 @@ class _Attempt:
             await write(context, slot)
         except KeyConflict:
             return None
+        verified = context.seconds()
         registry = shard_key(self._wish.session_id)
         entries = await context.store.get_many([layout.head, registry])
         head = read_head(layout, entries.get(layout.head))
@@ -168,7 +185,7 @@ class _Attempt:
             del log.slots[number - log.head.sequence :]
         elif log is not None:
             log.slots.append(Entry(slot.value, ""))
-        return Claim(layout, slot, record, first, log, head.stamp)
+        return Claim(layout, slot, record, position.owner, first, log, head.stamp, verified)
 
     async def _place(self) -> Layout:
         """Find the journal in the registry, or enter it."""

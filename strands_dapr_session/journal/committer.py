@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DurableSessionError, StoreUnavailableError
 from strands_dapr_session.journal.commit import prepare, write
-from strands_dapr_session.journal.fence import fenced_by
+from strands_dapr_session.journal.fence import deleted, fenced_by
+from strands_dapr_session.journal.registry import is_live
 from strands_dapr_session.records.records import SegmentsPlanned
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import KeyConflict
@@ -17,8 +18,8 @@ from strands_dapr_session.stores.base import KeyConflict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from strands_dapr_session.journal.acquire import Claim
     from strands_dapr_session.journal.context import Context
-    from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.journal.packer import Packer
 
 _TOGETHER: Final = 1024 * 1024
@@ -35,17 +36,19 @@ class Committer:
         failure: Why nothing more will be written.
     """
 
-    def __init__(self, context: Context, layout: Layout, sequence: int, packer: Packer) -> None:
-        """Go on after a slot.
+    def __init__(self, context: Context, claim: Claim, packer: Packer) -> None:
+        """Go on after an acquisition.
 
         Args:
             context: The store.
-            layout: The journal.
-            sequence: The last slot, which is ours.
+            claim: The acquisition.
             packer: What packs the log when it has become long.
         """
         self._context = context
-        self._layout = layout
+        self._layout = claim.layout
+        self._lease = claim.record.lease
+        self._verified = claim.verified
+        self._unverified: list[str] = []
         self._packer = packer
         self._lock = threading.Lock()
         self._ready: list[bytes] = []
@@ -53,7 +56,7 @@ class Committer:
         self._acknowledged = 0
         self._running = False
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self.sequence = sequence
+        self.sequence = claim.slot.number
         self.failure: DurableSessionError | None = None
 
     def add(self, records: Sequence[bytes]) -> None:
@@ -120,11 +123,28 @@ class Committer:
         if plan is not None:
             records = [encode_record(SegmentsPlanned((plan,))), *records]
         slot = prepare(self._context.store, self._layout, number, records)
+        self._unverified += slot.keys
         await write(self._context, slot)
+        if self._context.seconds() - self._verified > self._lease:
+            await self._verify()
         self.sequence = number
         self._packer.committed(slot)
         if plan is not None:
             self._packer.start(self._layout, plan, number)
+
+    async def _verify(self) -> None:
+        """Make sure that the journal still exists.
+
+        Whoever deletes a journal leaves its fences in place for a lease. After that nothing stops a commit. So an owner
+        that has been silent for so long asks the registry, and cleans up after itself if it is too late.
+        """
+        now = self._context.seconds()
+        if await is_live(self._context, self._layout):
+            self._verified = now
+            self._unverified.clear()
+            return
+        await self._context.store.delete_many(self._unverified)
+        raise deleted(self._layout)
 
     def _take(self) -> list[bytes]:
         """Take what goes into the next commit."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from strands_dapr_session.journal.head import read_head, write_head
 from strands_dapr_session.journal.load import read_log, read_segments
 from strands_dapr_session.journal.packing import Packing, to_merge
+from strands_dapr_session.journal.purge import purge
+from strands_dapr_session.journal.registry import is_live
 from strands_dapr_session.journal.tidying import delete_plan, tidy
 from strands_dapr_session.stores.base import KeyConflict
 from strands_dapr_session.stores.settle import settle_create, settle_replace
@@ -55,7 +57,13 @@ async def compact(context: Context, layout: Layout, plan: str, through: int, *, 
         await tidy(context, layout, log.head)
     for key, value in packed.pieces:
         await settle_create(context.store, key, value, context.retry)
-    if not await _move(context, log, packed.head, plan):
+    moved = await _move(context, log, packed.head, plan)
+    if not await is_live(context, layout):
+        # Deleted meanwhile, and whoever did that may have looked before this wrote.
+        await delete_plan(context, layout, plan)
+        await purge(context, layout)
+        return None
+    if not moved:
         return None
     await tidy(context, layout, packed.head, log)
     return packed.head

@@ -35,6 +35,12 @@ class Workers(Protocol):
         """Tell whether the owner's own heartbeat says that it let go of this acquisition."""
 
 
+def _seconds() -> float:
+    """Seconds that pass also while the machine sleeps, where the system counts them."""
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 async def _inline(function: Callable[[], T]) -> T:
     return function()
 
@@ -47,7 +53,8 @@ class Context:
         store: The store.
         workers: Who lives.
         retry: How long to go on when the store gives no answer.
-        clock: Monotonic seconds.
+        clock: Monotonic seconds of this process's life; those of a machine that sleeps need not count.
+        seconds: Monotonic seconds of the world's.
         sleep: Waits for some seconds.
         offload: Runs a function that keeps the processor busy, where that disturbs nobody.
     """
@@ -56,5 +63,6 @@ class Context:
     workers: Workers
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     clock: Callable[[], float] = time.monotonic
+    seconds: Callable[[], float] = _seconds
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     offload: Callable[[Callable[[], T]], Awaitable[T]] = _inline

@@ -26,9 +26,14 @@ def fenced_by(layout: Layout, number: int, conflict: KeyConflict) -> DurableSess
         except StoredDataError as error:
             return error
         if DELETION in records:
-            return SessionDeletedError(f"session {layout.session_id!r} was deleted while this process was using it")
+            return deleted(layout)
         who = next((describe(record.worker) for record in records if isinstance(record, Acquired)), who)
     return FencedError(
         f"session {layout.session_id!r} was taken over by {who}: this run stopped before its next side effect. "
         "The other worker goes on from the last step that was recorded."
     )
+
+
+def deleted(layout: Layout) -> SessionDeletedError:
+    """Make the error for an owner whose journal is gone."""
+    return SessionDeletedError(f"session {layout.session_id!r} was deleted while this process was using it")

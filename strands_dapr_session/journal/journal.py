@@ -18,6 +18,7 @@ from strands_dapr_session.journal.layout import Layout, check_id, random_name, s
 from strands_dapr_session.journal.load import read_settled_log
 from strands_dapr_session.journal.packer import Packer
 from strands_dapr_session.journal.registry import place_in
+from strands_dapr_session.journal.sessions import delete_journals
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
 from strands_dapr_session.journal.worker import this_process
@@ -195,7 +196,7 @@ class Journal:
             self._is_caller_behind = False
             self._position = Position(claim.layout, claim.slot.number, claim.stamp, claim.record, own=True)
             self._tenure = tenure
-            tenure.committer = Committer(self._context, claim.layout, claim.slot.number, self._packer)
+            tenure.committer = Committer(self._context, claim, self._packer)
             for record in first[claim.first :]:
                 self._view.apply(record)
             tenure.committer.add(encoded[claim.first :])
@@ -271,6 +272,20 @@ class Journal:
         """Say that the caller's state may differ from what is recorded: the next acquisition reads everything again."""
         with self._lock:
             self._is_caller_behind = True
+
+    async def delete(self) -> None:
+        """Delete the journal and everything in it. Whoever owns it is taken over first.
+
+        Can be run again when it was killed.
+
+        Raises:
+            SessionBusyError: Another live worker owns it; nothing was changed.
+            StoreError: The store does not answer. Run it again.
+        """
+        with self._lock:
+            self.abandon()
+            self._is_caller_behind = True
+        await delete_journals(self._context, self.session_id, [self.root_id], self.settings)
 
     def _committer(self) -> Committer:
         tenure = self._tenure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session.errors import DamagedDataError, JournalGapError, StoreUnavailableError
 from strands_dapr_session.journal.commit import part_keys, read_records
-from strands_dapr_session.journal.head import Head, Page, Run, Segment, read_head, read_page
+from strands_dapr_session.journal.head import Head, Run, Segment, read_head
 from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, open_sealed
 from strands_dapr_session.records.records import Acquired, Released
 
@@ -191,17 +191,6 @@ def joined(layout: Layout, run: Run, pieces: Mapping[str, Entry]) -> bytes:
         payloads.append(open_sealed(key, pieces[key].value, max_bytes=left))
         left -= len(payloads[-1])
     return payloads[0] if len(payloads) == 1 else b"".join(payloads)
-
-
-async def read_pages(context: Context, layout: Layout, head: Head) -> list[tuple[Run, Page]]:
-    """Read the pages of a head, newest first."""
-    pages = []
-    older = head.older
-    while older is not None:
-        page = read_page(older.keys(layout)[0], joined(layout, older, await context.store.get_many(older.keys(layout))))
-        pages.append((older, page))
-        older = page.older
-    return pages
 
 
 async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Mapping[str, Entry]:

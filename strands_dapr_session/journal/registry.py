@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.stores.base import Entry
 
 
@@ -66,6 +67,13 @@ def read_shard(key: str, entry: Entry | None) -> Sessions:
 def place_in(key: str, entry: Entry | None, session_id: str, root_id: str) -> Place:
     """Look a journal up in a document that was read."""
     return read_shard(key, entry).get(session_id, {}).get(root_id) or Place(None, [])
+
+
+async def is_live(context: Context, layout: Layout) -> bool:
+    """Tell whether the registry still names an incarnation of a journal."""
+    key = shard_key(layout.session_id)
+    place = place_in(key, await context.store.get(key), layout.session_id, layout.root_id)
+    return place.live == layout.incarnation
 
 
 async def change_place(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import TYPE_CHECKING
 
 from strands_dapr_session import io_thread
-from strands_dapr_session.errors import DurableSessionError, FencedError
-from strands_dapr_session.journal.commit import prepare, write
+from strands_dapr_session.errors import FencedError
+from strands_dapr_session.journal.acquire import give_back
 from strands_dapr_session.journal.heart import Heart
 from strands_dapr_session.journal.worker import this_process
-from strands_dapr_session.records.records import Released
-from strands_dapr_session.records.wire import encode_record
-from strands_dapr_session.stores.base import KeyConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.acquire import Claim
     from strands_dapr_session.journal.committer import Committer
     from strands_dapr_session.journal.context import Context
-
-logger = logging.getLogger(__name__)
 
 
 class Tenure:
@@ -100,13 +94,7 @@ class Tenure:
 
     async def _return(self, claim: Claim) -> None:
         """Release what nobody waits for any more."""
-        released = encode_record(Released(self.acquisition))
-        try:
-            await write(self._context, prepare(self._context.store, claim.layout, claim.slot.number + 1, [released]))
-        except (KeyConflict, DurableSessionError) as error:
-            logger.warning(
-                "session_id=<%s>, error=<%s> | a cancelled acquisition was not released", claim.layout.session_id, error
-            )
+        await give_back(self._context, claim)
 
 
 def _spawn(coro: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,7 @@
-"""Packing the log: commits become segments and a checkpoint, the head moves, and what it replaces is deleted.
+"""Packing the log: commits become segments and a checkpoint, and the head moves.
+
+What a head replaces is deleted when it is replaced in its turn. So whoever has read a head finds all that belongs to it
+until the log has been packed twice.
 
 A compaction may run beside the owner's commits, and be killed, or overtaken, at any step. It only packs commits that
 were acknowledged. Its name is announced in the log before it writes anything. If the head that it wants to move was
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.load import Log
 
 
-async def compact(context: Context, layout: Layout, plan: str, through: int, *, tidied: bytes = b"") -> Head | None:
+async def compact(context: Context, layout: Layout, plan: str, through: int) -> Head | None:
     """Pack the log up to a slot.
 
     Args:
@@ -33,7 +36,6 @@ async def compact(context: Context, layout: Layout, plan: str, through: int, *, 
         layout: The journal.
         plan: The name of the compaction, announced in a slot up to `through`.
         through: The last slot to pack. It was acknowledged, as were all before it.
-        tidied: The stamp of a head after which the caller has tidied up already.
 
     Returns:
         The new head; None if somebody else packed the log.
@@ -53,8 +55,7 @@ async def compact(context: Context, layout: Layout, plan: str, through: int, *, 
             return None
         await context.offload(lambda: packing.take(wanted))
     packed = await context.offload(packing.finish)
-    if log.etag is not None and log.head.stamp != tidied:
-        await tidy(context, layout, log.head)
+    await tidy(context, layout, log.head)
     for key, value in packed.pieces:
         await settle_create(context.store, key, value, context.retry)
     moved = await _move(context, log, packed.head, plan)
@@ -63,10 +64,7 @@ async def compact(context: Context, layout: Layout, plan: str, through: int, *, 
         await delete_plan(context, layout, plan)
         await purge(context, layout)
         return None
-    if not moved:
-        return None
-    await tidy(context, layout, packed.head, log)
-    return packed.head
+    return packed.head if moved else None
 
 
 async def _move(context: Context, log: Log, head: Head, plan: str) -> bool:

@@ -79,8 +79,10 @@ class Head:
         segments: The segments that a load must read, and the newest of the others, oldest first.
         kept: The newest slots up to `sequence` that are never deleted, because they fence somebody off.
         older: The page with the entries before those.
-        swept: Slots up to this one are deleted for sure, but for the kept ones.
-        garbage: What this head replaces, and may not be deleted yet.
+        swept: Slots up to this one are deleted, but for the kept ones. Those after it are deleted before the head moves
+            again, so that whoever has just read the head before this one still finds them.
+        parts: Slots after `swept` that have parts, with their number.
+        garbage: Values that this head replaces; they are deleted at the same time.
         orphans: Plans of compactions that came to nothing and may have left something behind.
     """
 
@@ -95,6 +97,7 @@ class Head:
     kept: tuple[int, ...] = ()
     older: Run | None = None
     swept: int = 0
+    parts: tuple[tuple[int, int], ...] = ()
     garbage: tuple[Run, ...] = ()
     orphans: tuple[str, ...] = ()
 
@@ -110,7 +113,8 @@ def read_head(layout: Layout, entry: Entry | None) -> Head:
     key = layout.head
     items = unpack_value(open_sealed(key, entry.value), key=key)
     try:
-        session, root, stamp, sequence, owner, checkpoint, size, segments, kept, older, swept, garbage, orphans = items
+        session, root, stamp, sequence, owner, checkpoint, size, segments, kept, older, *rest = items
+        swept, parts, garbage, orphans = rest
         head = Head(
             session,
             root,
@@ -123,6 +127,7 @@ def read_head(layout: Layout, entry: Entry | None) -> Head:
             tuple(map(_count, kept)),
             _run(older),
             _count(swept),
+            tuple((_count(number), _count(count)) for number, count in parts),
             tuple(map(_some_run, garbage)),
             tuple(map(_text, orphans)),
         )
@@ -153,6 +158,7 @@ def write_head(layout: Layout, head: Head) -> bytes:
         list(head.kept),
         _plain_run(head.older),
         head.swept,
+        [list(each) for each in head.parts],
         [_plain_run(run) for run in head.garbage],
         list(head.orphans),
     ]

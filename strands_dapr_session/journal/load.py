@@ -155,6 +155,16 @@ async def read_further(context: Context, log: Log, extra: Sequence[str] = ()) ->
     return further, entries
 
 
+def parts_by_slot(log: Log) -> list[tuple[int, int]]:
+    """List the slots after the head that have parts, with their number."""
+    counts = [
+        (number, len(part_keys(log.layout, number, entry)))
+        for number, entry in enumerate(log.slots, log.head.sequence + 1)
+        if len(entry.value) <= LONGEST_MANIFEST
+    ]
+    return [(number, count) for number, count in counts if count]
+
+
 async def read_segments(context: Context, log: Log, segments: Sequence[Segment]) -> bool:
     """Read more segments into a log; false if it was packed meanwhile.
 
@@ -198,7 +208,7 @@ async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Ma
     head, layout = log.head, log.layout
     runs = [segment.run for segment in log.segments] + ([head.checkpoint] if head.checkpoint else [])
     keys = [key for run in runs for key in run.keys(layout)]
-    entries = await context.store.get_many([*keys, *map(layout.slot, numbers)])
+    entries = await _read_more(context, log, [*keys, *map(layout.slot, numbers)])
     log.pieces = {key: entries[key] for key in keys if key in entries}
     if len(log.pieces) < len(keys):
         await _blame_compaction(context, log)
@@ -214,10 +224,22 @@ async def _read_tail(context: Context, log: Log, entries: Mapping[str, Entry], n
         if log.end < numbers[-1]:
             break
         numbers = range(log.end + 1, log.end + LOOK_FURTHER + 1)
-        entries = await context.store.get_many(list(map(log.layout.slot, numbers)))
+        entries = await _read_more(context, log, list(map(log.layout.slot, numbers)))
     if any(log.layout.slot(number) in entries for number in range(log.end + 1, numbers[-1] + 1)):
         await _explain_gap(context, log)
     await _read_parts(context, log)
+
+
+async def _read_more(context: Context, log: Log, keys: Sequence[str]) -> Mapping[str, Entry]:
+    """Read keys, and look on the way whether the head is still the same.
+
+    What a head replaces is deleted only when it is replaced in its turn, so this is enough to see all of it.
+    """
+    entries = await context.store.get_many([*keys, log.layout.head])
+    head = entries.get(log.layout.head)
+    if (head.etag if head else None) != log.etag:
+        raise _Changed
+    return entries
 
 
 def _take(log: Log, entries: Mapping[str, Entry], numbers: Iterable[int]) -> None:

@@ -34,7 +34,6 @@ class Packer:
         self._settings = settings
         self._layout: Layout | None = None
         self._task: asyncio.Task[None] | None = None
-        self._tidied = b""
         self._sequence = 0
         self._checkpoint_bytes = 0
         self._bytes_by_slot: dict[int, int] = {}
@@ -79,7 +78,7 @@ class Packer:
     async def _pack(self, layout: Layout, plan: str, through: int) -> None:
         head: Head | None = None
         try:
-            head = await compact(self._context, layout, plan, through, tidied=self._tidied)
+            head = await compact(self._context, layout, plan, through)
         except (DurableSessionError, KeyConflict) as error:
             logger.warning(
                 "session_id=<%s>, error=<%s> | packing the journal failed, and will be tried again later",
@@ -91,7 +90,6 @@ class Packer:
             self._not_before = through + self._settings.compact_slots
         if head is None or layout != self._layout:
             return
-        self._tidied = head.stamp
         self._sequence = head.sequence
         self._checkpoint_bytes = head.checkpoint_bytes
         self._bytes_by_slot = {number: size for number, size in self._bytes_by_slot.items() if number > head.sequence}

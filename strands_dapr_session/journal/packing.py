@@ -23,7 +23,7 @@ from strands_dapr_session.journal.checkpoint import (
 from strands_dapr_session.journal.commit import cut
 from strands_dapr_session.journal.head import Head, Page, Run, Segment, new_stamp, write_page
 from strands_dapr_session.journal.history import History
-from strands_dapr_session.journal.load import joined
+from strands_dapr_session.journal.load import joined, parts_by_slot
 from strands_dapr_session.records.frames import seal
 from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.view import View
@@ -128,6 +128,7 @@ class Packing:
             kept=tuple(kept),
             older=older,
             swept=old.sequence,
+            parts=tuple(parts_by_slot(self._log)),
             garbage=tuple(replaced),
             orphans=tuple(orphans[-_MOST_ORPHANS:]),
         )

@@ -1,4 +1,4 @@
-"""Deleting what a head has replaced. All of it can be done again, by anybody, at any later time."""
+"""Deleting what a head has replaced. All of it can be done again, by anybody who has read that head, at any later time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.head import Head
     from strands_dapr_session.journal.layout import Layout
-    from strands_dapr_session.journal.load import Log
     from strands_dapr_session.stores.base import Entry
 
 _AT_ONCE: Final = 64
@@ -24,38 +23,23 @@ _PROBED: Final = 8
 """Keys that are looked for together where nobody knows how many there are. They may be long."""
 
 
-async def tidy(context: Context, layout: Layout, head: Head, log: Log | None = None) -> None:
+async def tidy(context: Context, layout: Layout, head: Head) -> None:
     """Delete everything that a head has replaced.
 
     Args:
         context: The store.
         layout: The journal.
         head: A head that was written.
-        log: What it packs, if that was just read.
     """
     await delete_all(context, [key for run in head.garbage for key in run.keys(layout)])
     kept = [number for number in head.kept if head.swept < number <= head.sequence]
     for number in kept:
         await delete_orphan_parts(context, layout, number)
-    numbers = [number for number in range(head.swept + 1, head.sequence + 1) if number not in kept]
-    if log is not None:
-        await delete_all(context, list(log.parts))
-        await delete_all(context, list(map(layout.slot, numbers)))
-    else:
-        await sweep(context, layout, numbers)
+    await delete_all(context, [layout.part(number, index) for number, count in head.parts for index in range(count)])
+    covered = range(head.swept + 1, head.sequence + 1)
+    await delete_all(context, [layout.slot(number) for number in covered if number not in kept])
     for plan in head.orphans:
         await delete_plan(context, layout, plan)
-
-
-async def sweep(context: Context, layout: Layout, numbers: Iterable[int]) -> None:
-    """Delete slots and their parts, from the last to the first; slots that are gone are no error."""
-    rest = sorted(numbers)
-    while rest:
-        page, rest = rest[-_AT_ONCE:], rest[:-_AT_ONCE]
-        entries = await context.store.get_many(list(map(layout.slot, page)))
-        # The parts first: a slot that is gone does not tell of them any more.
-        await delete_all(context, parts_of(layout, page, entries))
-        await delete_all(context, list(map(layout.slot, page)))
 
 
 async def delete_orphan_parts(context: Context, layout: Layout, number: int) -> None:

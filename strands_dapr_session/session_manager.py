@@ -14,6 +14,7 @@ from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import check_id
+from strands_dapr_session.journal.sessions import delete_session
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
 from strands_dapr_session.stores.locate import open_store
 
@@ -159,4 +160,4 @@ class DaprSessionManager(SessionManager):
             SessionBusyError: A live worker runs an agent of the session.
             DurableSessionError: The store failed half-way; call it again.
         """
-        pass
+        io_thread.run_sync(delete_session(self._store, self.session_id, self._journal_settings))

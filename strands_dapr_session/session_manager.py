@@ -9,6 +9,7 @@ from strands.session.session_manager import SessionManager
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
+from strands_dapr_session.hooks.ownership import Found, Owner
 from strands_dapr_session.hooks.recording import Recording, Recordings
 from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings
@@ -94,7 +95,7 @@ class DaprSessionManager(SessionManager):
 
     def _begin(self, agent: Agent) -> Recording:
         journal = Journal(self._store, self.session_id, agent.agent_id, settings=self._journal_settings)
-        return Recording(journal, ROOT_SCOPE, self._settings)
+        return Recording(journal, ROOT_SCOPE, self._settings, Owner(), Found())
 
     # -- what Strands and users call directly --------------------------------------------------------------------
 

@@ -51,6 +51,12 @@ def interrupt_state(agent: Agent) -> dict[str, Any]:
     return cast("dict[str, Any]", snapshot(agent, "interrupt_state")["interrupt_state"])
 
 
+def has_answers(agent: Agent) -> bool:
+    """Tell whether a caller has just answered the interrupts that an agent waits for."""
+    state = interrupt_state(agent)
+    return bool(state["activated"]) and "responses" in state["context"]
+
+
 def half_finished_batch(
     recorded: Mapping[str, Any] | None, assistant_message: Message, results: Sequence[ToolResult]
 ) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from strands_dapr_session.hooks.invocation import (
     tool_use_ids,
 )
 from strands_dapr_session.hooks.opening import open_invocation
-from strands_dapr_session.hooks.restore import refresh_agent
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted, ToolFinished, ToolStarted
@@ -86,21 +85,20 @@ class CheckpointHooks(HookProvider):
         if recording.invocation is not None:
             recording.invocation.depth += 1
             return
-        key = event.invocation_state.get(INVOCATION_ID)
+        # What runs below an orchestrator shares its `invocation_state`; the id is not meant for it.
+        key = event.invocation_state.get(INVOCATION_ID) if recording.visit is None else None
         if key is not None and (not isinstance(key, str) or not key.strip()):
             raise ConfigurationError(f"invocation_state[{INVOCATION_ID!r}] must be a non-empty string, got {key!r}")
         recording.failure = None
-        acquisition = await recording.journal.acquire()
+        view = await recording.ownership.begin(recording, event.agent)
         try:
-            if acquisition.moved or recording.stale:
-                refresh_agent(recording, event.agent, acquisition.view)
-            self._open(recording, event, key, acquisition.view)
+            self._open(recording, event, key, view)
         except BaseException:
             recording.invocation = None
-            await self._let_go(recording, [])
+            await recording.ownership.end(recording, event.agent, [])
             raise
         if recording.replay is not None:
-            await self._let_go(recording, [])
+            await recording.ownership.end(recording, event.agent, [])
 
     @staticmethod
     def _open(recording: Recording, event: BeforeInvocationEvent, key: str | None, view: View) -> None:
@@ -143,10 +141,10 @@ class CheckpointHooks(HookProvider):
             last = self._last_records(recording, event)
         except DurableSessionError as error:
             recording.invocation = None
-            await self._give_up(recording, invocation, error)
+            await self._give_up(recording, event.agent, invocation, error)
             raise
         recording.invocation = None
-        await self._let_go(recording, last)
+        await recording.ownership.end(recording, event.agent, last)
 
     def _last_records(self, recording: Recording, event: AfterInvocationEvent) -> list[Record]:
         records = recording.changes(event.agent, thorough=True)
@@ -165,26 +163,18 @@ class CheckpointHooks(HookProvider):
             records.append(InvocationFinished(recording.scope, invocation.id, outcome, finished))
         return records
 
-    async def _give_up(self, recording: Recording, invocation: Invocation, error: DurableSessionError) -> None:
+    @staticmethod
+    async def _give_up(recording: Recording, agent: Agent, invocation: Invocation, error: DurableSessionError) -> None:
         """End an invocation that could not be recorded to its end."""
         recording.stale = recording.owed = True
         if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
-            recording.journal.abandon()
+            recording.ownership.give_up(recording)
             return
         # The store is well, only a value could not be recorded: let others go on from the last step that was.
         recording.invocation = invocation
         note = recording.note_status(FAILED, error=str(error))
         recording.invocation = None
-        await self._let_go(recording, [note])
-
-    async def _let_go(self, recording: Recording, last: list[Record]) -> None:
-        """Release the journal with the last records in the same commit, or forget it if that fails or is cancelled."""
-        try:
-            await recording.journal.release(*last)
-        except BaseException:
-            recording.stale = True
-            recording.journal.abandon()
-            raise
+        await recording.ownership.end(recording, agent, [note])
 
     # -- its steps -----------------------------------------------------------------------------------------------
 
@@ -252,7 +242,9 @@ class CheckpointHooks(HookProvider):
         try:
             result = pack_value(event.result, path="toolResult")
             state = recording.documents.changed(event.agent)
-            recording.journal.append(ToolFinished(recording.scope, tool_use_id, result), *state)
+            nested = recording.nested.pop(tool_use_id, [])
+            beside = recording.beside()
+            recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
         except DurableSessionError as error:
             recording.fail(error)
             return
@@ -281,15 +273,13 @@ class CheckpointHooks(HookProvider):
         recording = self._recordings.find(agent)
         if recording is None:
             return
-        acquisition = await recording.journal.acquire()
+        await recording.ownership.begin(recording, agent)
         try:
-            if acquisition.moved or recording.stale:
-                refresh_agent(recording, agent, acquisition.view)
             records = [] if recording.owed else recording.changes(agent, thorough=True)
         except BaseException:
-            await self._let_go(recording, [])
+            await recording.ownership.end(recording, agent, [])
             raise
-        await self._let_go(recording, records)
+        await recording.ownership.end(recording, agent, records)
 
     @staticmethod
     def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:

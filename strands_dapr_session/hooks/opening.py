@@ -15,6 +15,7 @@ from strands_dapr_session.hooks.invocation import (
     Invocation,
     Progress,
     same_prompt,
+    tool_use_ids,
     unpack_prompt,
 )
 from strands_dapr_session.records.codec import unpack_value
@@ -48,6 +49,8 @@ def open_invocation(
     * Another prompt, after a crash: the owed one goes on, and the new prompt runs in the same call when it is done.
     * Another prompt, after the caller was told of a failure: it is a new one. What the failed one recorded stays.
 
+    Where an orchestrator or a tool call runs the agent, the prompt decides nothing: see `_open_visit`.
+
     Args:
         recording: What is recorded of the agent.
         event: The event of the call.
@@ -63,6 +66,8 @@ def open_invocation(
         DriftError: The agent is not the one that began, and drift is refused.
     """
     prompt = list(event.messages or [])
+    if recording.visit is not None:
+        return _open_visit(recording, event.agent, prompt, last)
     if key is not None and key in finished:
         _require_same(finished[key].prompt, recording.given, key, "has finished")
         recording.replay = finished[key]
@@ -93,6 +98,22 @@ def _open_owed(
     if not same:
         invocation.next_prompt = list(recording.given)
     return invocation
+
+
+def _open_visit(recording: Recording, agent: Agent, prompt: Messages, last: InvocationView | None) -> Invocation:
+    """Go on with the owed invocation if it is of the same visit.
+
+    An orchestrator builds the prompt anew, perhaps with its parts in another order. Answers to interrupts have come
+    with the agent's state.
+    """
+    owed = last is not None and not last.finished and recording.status.get("visit") == recording.visit
+    if owed and last is not None and strands_compat.interrupt_state(agent)["activated"]:
+        return _go_on(recording, agent, last, answered=True)
+    if not owed or last is None or _cannot_go_on(recording, agent):
+        if agent.messages and tool_use_ids(agent.messages[-1]):
+            close_batch(recording, agent)
+        return Invocation(None, prompt)
+    return _go_on(recording, agent, last)
 
 
 def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered: bool = False) -> Invocation:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from strands.types.content import Message, Messages
 
     from strands_dapr_session.hooks.invocation import Invocation
+    from strands_dapr_session.hooks.ownership import Found, Ownership
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.records.records import Record
@@ -33,6 +34,12 @@ class Recording:
         journal: The journal of the agent's root.
         scope: The agent's path below its root; empty for the root itself.
         settings: How the session manager was configured.
+        ownership: How the agent comes by the right to write.
+        found: What the journal held for everything below the agent's root when it was last read.
+        visit: Names the occasion on which an orchestrator or a tool call runs the agent: an unfinished invocation is
+            resumed by the same one only, whatever its prompt. None for an agent that users call.
+        beside: Gives records that belong with a tool's result: what the tool changed outside of the agent.
+        nested: The last records of agents that ran as tools, by tool use id: they go with the tool's result.
         transcript: Shadow of the message list.
         documents: Shadow of everything else.
         results: Recorded results of the batch of tools that is under way, packed, by tool use id.
@@ -53,10 +60,15 @@ class Recording:
         failure: Why recording failed during the current invocation.
     """
 
-    def __init__(self, journal: Journal, scope: str, settings: Settings) -> None:
+    def __init__(self, journal: Journal, scope: str, settings: Settings, ownership: Ownership, found: Found) -> None:
         self.journal = journal
         self.scope = scope
         self.settings = settings
+        self.ownership = ownership
+        self.found = found
+        self.visit: str | None = None
+        self.beside: Callable[[], list[Record]] = list
+        self.nested: dict[str, list[Record]] = {}
         self.transcript = Transcript(scope)
         self.documents = Documents(scope)
         self.results: dict[str, bytes] = {}
@@ -140,6 +152,8 @@ class Recording:
         """Write down how the current invocation stands."""
         if self.invocation is None:
             raise RuntimeError("no invocation runs")
+        if self.visit is not None:
+            details["visit"] = self.visit
         note = Noted(self.scope, STATUS, self.invocation.status(state, **details))
         self.status = unpack_value(note.value)
         return note
@@ -203,3 +217,11 @@ class Recordings:
     def find(self, agent: Agent) -> Recording | None:
         """Get the recording of an agent; None if the agent is not of this session manager."""
         return self._by_agent.get(agent)
+
+    def bind(self, agent: Agent, recording: Recording) -> None:
+        """Record an agent in a place of its orchestrator's or parent's, until it is unbound."""
+        self._by_agent[agent] = recording
+
+    def unbind(self, agent: Agent) -> None:
+        """Stop recording an agent that was bound."""
+        self._by_agent.pop(agent, None)

@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def restore_agent(recording: Recording, agent: Agent, view: View) -> None:
+def restore_agent(recording: Recording, agent: Agent, view: View, *, may_wait: bool = True) -> None:
     """Make an agent what the journal says it was, and note what is owed to it.
+
+    Args:
+        recording: What is recorded of the agent.
+        agent: The agent.
+        view: What the journal says.
+        may_wait: An agent that waited for answers waits again. Otherwise it is to ask again when it goes on.
 
     Raises:
         DamagedDataError: What the journal holds is not the state of an agent.
     """
     scope = view.scope(recording.scope)
     try:
-        _restore(recording, agent, scope)
+        _restore(recording, agent, scope, may_wait=may_wait)
     except DurableSessionError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -48,12 +54,12 @@ def refresh_agent(recording: Recording, agent: Agent, view: View) -> None:
     agent.messages.extend(fresh)
 
 
-def _restore(recording: Recording, agent: Agent, scope: ScopeView) -> None:
+def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: bool) -> None:
     invocation = scope.invocation
     unfinished = invocation is not None and not invocation.finished
     status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
-    waits_for_answers = unfinished and status.get("state") == INTERRUPTED
-    _restore_documents(agent, scope, keep_waiting=waits_for_answers or not unfinished)
+    waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
+    _restore_documents(agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
     _restore_messages(recording, agent, scope)
     recording.documents.reset(agent, scope.documents)
     recording.results = dict(scope.results)
@@ -83,14 +89,16 @@ def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> N
     recording.transcript.reset(messages, bodies)
 
 
-def _restore_documents(agent: Agent, scope: ScopeView, *, keep_waiting: bool) -> None:
+def _restore_documents(agent: Agent, scope: ScopeView, *, unfinished: bool, waits_for_answers: bool) -> None:
     documents: dict[str, Any] = {
         name: unpack_value(packed)
         for name, packed in scope.documents.items()
         if name in {"state", "conversation_manager_state", "interrupt_state", "model_state"}
     }
     interrupts = documents.get("interrupt_state")
-    if interrupts is not None and not keep_waiting:
+    if waits_for_answers and strands_compat.has_answers(agent):
+        documents.pop("interrupt_state", None)  # they came with the call that is about to begin
+    elif interrupts is not None and unfinished and not waits_for_answers:
         # The run went on with the answers it had got: keep them, but do not demand them again from the next caller.
         documents["interrupt_state"] = strands_compat.without_batch(interrupts)
     manager_state = documents.pop("conversation_manager_state", None)

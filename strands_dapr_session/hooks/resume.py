@@ -68,7 +68,9 @@ class ResumeHook(HookProvider):
                 "has no invocations that could be resumed"
             )
         recording = self._recordings.add(agent)
-        restore_agent(recording, agent, recording.journal.load_sync())
+        view = recording.journal.load_sync()
+        restore_agent(recording, agent, view)
+        recording.found.renew(view)
 
     def _reinject(self, event: BeforeInvocationEvent) -> None:
         """Set the agent up so that its event loop goes on where the records end."""

@@ -12,7 +12,7 @@ Calls cross in batches: however many are made before the loop wakes up, it is wo
 woken once for all answers that are ready. Waking a thread is most of what a call costs.
 
 A forked child starts a thread of its own. Libraries that do not survive a fork have closed their connections before it
-(see `close_before_fork`), and the loop stands still while it happens. What else belonged to the parent's loop is kept
+(see `at_fork`), and the loop stands still while it happens. What else belonged to the parent's loop is kept
 but never touched again, because closing it would reach through shared descriptors into the parent (see `abandon`).
 """
 
@@ -26,8 +26,9 @@ import contextvars
 import logging
 import os
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from strands_dapr_session.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,46 +47,13 @@ _GRACE_AT_FORK = 5.0
 _GRACE_OF_CLOSER = 0.5
 
 
-class _Mailbox:
-    """Callables bound for one event loop, delivered with one wake-up however many there are."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._letters: deque[Callable[[], object]] = deque()
-        self._woken = False
-
-    def post(self, letter: Callable[[], object]) -> bool:
-        """Leave a callable for the loop; false when the loop is closed and nobody will call it."""
-        self._letters.append(letter)
-        if self._woken:
-            return True
-        # Two threads may both get here and wake the loop twice, which is harmless. The other order, a letter posted
-        # and nobody woken, cannot happen: `_deliver` lowers the flag before it looks.
-        self._woken = True
-        try:
-            self._loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            self._letters.clear()
-            return False
-        return True
-
-    def _deliver(self) -> None:
-        self._woken = False
-        for _ in range(len(self._letters)):
-            letter = self._letters.popleft()
-            try:
-                letter()
-            except Exception:
-                logger.exception("a callback on the event loop failed")
-
-
 class _IoThread:
     """The thread, its loop, and what is under way on it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.inbox = _Mailbox(self.loop)
-        self._outboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
+        self.inbox = Mailbox(self.loop)
+        self._outboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
         self._operations: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._main, name="strands-dapr-session-io", daemon=True)
         self._thread.start()
@@ -113,7 +81,7 @@ class _IoThread:
         if outbox is None:
             # Synchronous agents come with a new loop for every call, so forget those that are over.
             self._outboxes = {loop: box for loop, box in self._outboxes.items() if not loop.is_closed()}
-            outbox = self._outboxes[caller] = _Mailbox(caller)
+            outbox = self._outboxes[caller] = Mailbox(caller)
         if not outbox.post(letter):
             del self._outboxes[caller]
 
@@ -125,6 +93,8 @@ class _IoThread:
             await _call_all(_close_before_fork)
             held.set()
             released.wait()
+            for reopen in _reopen_after_fork:
+                reopen()
 
         self.inbox.post(lambda: self.start(stand_still(), contextvars.copy_context()))
         if not held.wait(_GRACE_AT_FORK):
@@ -158,6 +128,7 @@ _exiting = False
 _abandoned: list[object] = []
 _close_at_exit: list[Closer] = []
 _close_before_fork: list[Closer] = []
+_reopen_after_fork: list[Callable[[], object]] = []
 _let_go: list[Callable[[], None]] = []
 
 
@@ -268,13 +239,17 @@ def close_at_exit(closer: Closer) -> None:
     _close_at_exit.append(closer)
 
 
-def close_before_fork(closer: Closer) -> None:
-    """Have an async callable run on the I/O loop before this process forks, in the parent.
+def at_fork(close: Closer, reopen: Callable[[], object]) -> None:
+    """Have callables run on the I/O loop of a process that forks.
 
-    For libraries with threads and locks of their own, of which a child inherits a snapshot that cannot work. The closer
-    drops what is open; operations that it cuts off must recover in the parent.
+    For libraries with threads and locks of their own, of which a child inherits a snapshot that cannot work.
+
+    Args:
+        close: Called before: drops what is open and lets nothing be opened. What it cuts off must recover.
+        reopen: Called after, in the parent: lets it be opened again.
     """
-    _close_before_fork.append(closer)
+    _close_before_fork.append(close)
+    _reopen_after_fork.append(reopen)
 
 
 async def _call_all(closers: list[Closer]) -> None:

@@ -8,6 +8,7 @@ nothing for the strategy ``none``. ``rediss://`` speaks TLS. Options: ``retry_se
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,6 +114,7 @@ class RedisStore(StateStore):
         self._retry = retry or RetryPolicy()
         self._timeout = timeout
         self._client: aioredis.Redis | None = None
+        self._in_use = asyncio.Semaphore(_CONNECTIONS)
         self._generation = io_thread.generation()
 
     async def open(self) -> None:
@@ -175,8 +177,10 @@ class RedisStore(StateStore):
 
     async def _set(self, key: str, value: bytes, etag: str) -> None:
         check_write(key, value, self.capabilities.max_value_bytes)
+        client = self._connected()
         try:
-            await self._connected().eval(_SET, 1, self._prefix + key, etag, value, "0")
+            async with self._in_use:
+                await client.eval(_SET, 1, self._prefix + key, etag, value, "0")
         except (exceptions.RedisError, OSError) as error:
             if isinstance(error, exceptions.ResponseError) and _CONFLICT in str(error):
                 raise KeyConflict(key) from error
@@ -188,8 +192,10 @@ class RedisStore(StateStore):
         """Make a call that may be repeated, until it succeeds, is refused, or the budget is spent."""
         backoff = Backoff(self._retry)
         while True:
+            client = self._connected()
             try:
-                return await call(self._connected())
+                async with self._in_use:
+                    return await call(client)
             except (exceptions.RedisError, OSError) as error:
                 if not _is_transient(error):
                     raise self._refusal(error) from error
@@ -208,10 +214,11 @@ class RedisStore(StateStore):
             io_thread.abandon(self._client)
             self._client, self._generation = None, io_thread.generation()
         if self._client is None:
-            pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
+            # Bounded by a semaphore: the library's own blocking pool lets busy callers starve others.
+            self._in_use = asyncio.Semaphore(_CONNECTIONS)
+            pool: aioredis.ConnectionPool = aioredis.ConnectionPool.from_url(
                 self._url,
                 max_connections=_CONNECTIONS,
-                timeout=self._timeout,
                 socket_timeout=self._timeout,
                 socket_connect_timeout=self._timeout,
                 # The client would send a write again after a lost reply, and take its own first copy for a conflict.

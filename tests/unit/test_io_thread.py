@@ -155,9 +155,9 @@ def test_a_child_starts_a_thread_of_its_own_and_the_parent_keeps_its() -> None:
 
         async def whoami(): return os.getpid(), io_thread.generation()
 
-        closed = []
+        closed, reopened = [], []
         async def close(): closed.append(os.getpid())
-        io_thread.close_before_fork(close)
+        io_thread.at_fork(close, lambda: reopened.append(os.getpid()))
 
         parent = os.getpid()
         assert io_thread.run_sync(whoami()) == (parent, 0)
@@ -173,8 +173,8 @@ def test_a_child_starts_a_thread_of_its_own_and_the_parent_keeps_its() -> None:
             print("child", flush=True)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        assert closed == [parent]
         assert io_thread.run_sync(whoami()) == (parent, 0)
+        assert closed == reopened == [parent]
         print("parent")
     """)
     assert out.split() == ["grandchild", "2", "child", "parent"]

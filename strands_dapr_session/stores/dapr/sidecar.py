@@ -123,6 +123,8 @@ class Sidecar:
         self._generation = io_thread.generation()
         self._retired: set[grpc.aio.Channel] = set()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._held: asyncio.Event | None = None
         self._unanswered = 0
 
     async def call(self, method: str, request: object, timeout: float) -> Any:
@@ -136,7 +138,17 @@ class Sidecar:
         Raises:
             CallFailed: It failed.
         """
+        self._leave_parent_behind()
+        while self._held is not None:
+            await self._held.wait()
         self._connect()
+        self._under_way += 1
+        try:
+            return await self._call(method, request, timeout)
+        finally:
+            self._under_way -= 1
+
+    async def _call(self, method: str, request: object, timeout: float) -> Any:
         channel = self._channel
         try:
             answer = await getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
@@ -166,10 +178,27 @@ class Sidecar:
         for channel in channels:
             await channel.close()
 
-    def _connect(self) -> None:
+    async def hold(self) -> None:
+        """Close all channels, and open none until `let_go`. Returns when no call is under way."""
+        self._held = asyncio.Event()
+        await self.close()
+        while self._under_way:  # noqa: ASYNC110 - they are cancelled, and end within a turn or two of the loop
+            await asyncio.sleep(0)
+
+    def let_go(self) -> None:
+        """Let calls go on."""
+        if self._held is not None:
+            self._held.set()
+            self._held = None
+
+    def _leave_parent_behind(self) -> None:
         if self._generation != io_thread.generation():
-            io_thread.abandon((self._channel, self._stub, self._retired))
-            self._channel, self._retired, self._generation = None, set(), io_thread.generation()
+            io_thread.abandon((self._channel, self._stub, self._retired, self._retiring, self._held))
+            self._channel, self._stub, self._retired, self._retiring = None, None, set(), set()
+            self._held, self._under_way = None, 0
+            self._generation = io_thread.generation()
+
+    def _connect(self) -> None:
         if self._channel is None:
             token = os.environ.get("DAPR_API_TOKEN")
             self._metadata = (("dapr-api-token", token),) if token else ()
@@ -209,10 +238,20 @@ def sidecar_at(address: SidecarAddress) -> Sidecar:
 async def _close_all() -> None:
     for sidecar in tuple(_sidecars.values()):
         await sidecar.close()
+
+
+async def _hold_all() -> None:
+    for sidecar in tuple(_sidecars.values()):
+        await sidecar.hold()
     # gRPC ends its threads when the last object of it is gone.
     gc.collect()
 
 
+def _let_all_go() -> None:
+    for sidecar in tuple(_sidecars.values()):
+        sidecar.let_go()
+
+
 # A child of a process in which gRPC runs hangs or crashes as soon as it uses gRPC itself.
-io_thread.close_before_fork(_close_all)
+io_thread.at_fork(_hold_all, _let_all_go)
 io_thread.close_at_exit(_close_all)

@@ -175,8 +175,12 @@ class _Attempt:
         entries = await context.store.get_many([layout.head, registry])
         head = read_head(layout, entries.get(layout.head))
         place = place_in(registry, entries.get(registry), self._wish.session_id, self._wish.root_id)
-        if place.live != layout.incarnation or head.sequence >= number:
-            await context.store.delete_many([slot.key])
+        if head.sequence >= number:
+            # It stays where it is, although it does not hold: somebody may have packed it as what it seemed to be, a
+            # takeover, and rely on it to stop the owner before.
+            return None
+        if place.live != layout.incarnation:
+            await self._withdraw(slot, position.owner)
             return None
         if head.stamp != position.stamp and not position.own:
             log = await read_log(context, layout)
@@ -186,6 +190,12 @@ class _Attempt:
         elif log is not None:
             log.slots.append(Entry(slot.value, ""))
         return Claim(layout, slot, record, position.owner, first, log, head.stamp, verified)
+
+    async def _withdraw(self, slot: Slot, before: Acquired | None) -> None:
+        """Delete an acquisition of a journal that was deleted meanwhile, perhaps to the last key."""
+        if before is not None:
+            await self._context.sleep(before.lease)  # see `delete.delete_journal` on how long it must stop others
+        await self._context.store.delete_many([slot.key])
 
     async def _place(self) -> Layout:
         """Find the journal in the registry, or enter it."""

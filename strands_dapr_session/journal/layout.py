@@ -12,7 +12,7 @@ import hashlib
 import re
 import secrets
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from strands_dapr_session.errors import InvalidIdentifierError
@@ -66,16 +66,24 @@ def random_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The keys of one incarnation of a journal."""
+    """The keys of one incarnation of a journal.
+
+    Attributes:
+        session_id: The session.
+        root_id: The root.
+        incarnation: Which of the journals that have had these names.
+        base: What all its keys begin with.
+    """
 
     session_id: str
     root_id: str
     incarnation: str
+    base: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def base(self) -> str:
-        """What all its keys begin with."""
-        return f"{_PREFIX}:{{{quote(self.session_id)}:{quote(self.root_id)}}}:{self.incarnation}"
+    def __post_init__(self) -> None:
+        """Work out what all its keys begin with."""
+        base = f"{_PREFIX}:{{{quote(self.session_id)}:{quote(self.root_id)}}}:{self.incarnation}"
+        object.__setattr__(self, "base", base)
 
     @property
     def head(self) -> str:

@@ -1,4 +1,4 @@
-"""Deleting what a head has replaced. All of it can be done again, by anybody who has read that head, at any later time."""
+"""Deleting what a head has replaced. All of it can be done again, at any later time, by whoever has read that head."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _decompress(key: str, body: bytes, max_bytes: int) -> bytes:
     try:
         if zstandard.frame_content_size(packed) != length:
             raise DamagedDataError(key, "its two lengths differ")
-        payload = _decompressor().decompress(packed, max_output_size=length)
+        payload = _decompressor().decompress(packed, max_output_size=length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DamagedDataError(key, f"cannot be decompressed ({error})") from error
     if len(payload) != length:

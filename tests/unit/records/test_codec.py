@@ -1,0 +1,242 @@
+"""Values come back exactly, or are refused with the place; damaged bytes give one kind of error."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import datetime as dt
+import decimal
+import enum
+import math
+import struct
+from typing import Any
+from unittest.mock import Mock
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from strands_dapr_session.errors import DamagedDataError, UnencodableValueError
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.plain import MAX_DEPTH, MAX_WRAPPED
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Name(str, enum.Enum):
+    FIRST = "first"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
+
+
+def same(left: Any, right: Any) -> bool:
+    """Compare values and types, the order of keys, NaNs and the sign of zero."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, float):
+        return struct.pack(">d", left) == struct.pack(">d", right) or (math.isnan(left) and math.isnan(right))
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return same(list(left.items()), list(right.items()))
+    if isinstance(left, (set, frozenset)):
+        return len(left) == len(right) and pack_value(left) == pack_value(right)
+    return bool(left == right)
+
+
+keys = st.one_of(
+    st.text(st.characters()), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.binary()
+)
+hashables = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary()),
+    lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=3)),
+    max_leaves=4,
+)
+values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.integers(min_value=-(2**200), max_value=2**200),
+        st.floats(),
+        st.text(st.characters()),  # with lone surrogates
+        st.binary(),
+        st.binary().map(bytearray),
+        st.sets(hashables, max_size=3),
+        st.frozensets(hashables, max_size=3),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(keys, inner), st.tuples(inner, inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(values)
+@example({1: 1, "1": 2, b"1": 3, 1.5: 4, None: 5})
+@example([0.0, -0.0, math.nan, math.inf, -math.inf])
+@example("\ud83d\ude00 \udfff\ud800")
+@example({"b": 1, "a": 2})
+@example(bytearray(b"\xc4\xc5"))
+@example([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1])
+def test_every_supported_value_comes_back_with_its_types(value: object) -> None:
+    assert same(unpack_value(pack_value(value)), value)
+
+
+@given(values)
+def test_equal_values_have_equal_bytes(value: object) -> None:
+    packed = pack_value(value)
+    assert pack_value(unpack_value(packed)) == packed
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Name.FIRST, "first"),
+        (Level.HIGH, 3),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (collections.defaultdict(list, a=[1]), {"a": [1]}),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        (Point(1, 2), (1, 2)),
+        (msgpack.ExtType(1, b""), (1, b"")),
+        ({Name.FIRST: Level.HIGH}, {"first": 3}),
+        (type("Bytes", (bytes,), {})(b"x"), b"x"),
+        (type("Float", (float,), {})(1.5), 1.5),
+        (type("List", (list,), {})([1]), [1]),
+    ],
+)
+def test_a_subclass_comes_back_as_what_it_extends(value: object, plain: object) -> None:
+    assert value == plain
+    assert same(unpack_value(pack_value(value)), plain)
+
+
+def _holds_itself() -> object:
+    value: list[object] = []
+    value.append({"again": (value,)})
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (
+            {"content": [{"json": {"when": dt.datetime.now(dt.timezone.utc)}}]},
+            "['content'][0]['json']['when']",
+        ),
+        ([decimal.Decimal(1)], "[0]"),
+        ({"a": Mock()}, "['a']"),
+        ({"a": Mock(spec=dict)}, "['a']"),
+        (Color.RED, ""),
+        ({"a": (1, object())}, "['a'][1]"),
+        ({"a": memoryview(b"x")}, "['a']"),
+        ({"a": msgpack.Timestamp(1)}, "['a']"),
+        ({("a", 1): 2}, "[('a', 1)]"),
+        ({Color.RED: 2}, "[<Color.RED: 1>]"),
+        (_holds_itself(), "[0]['again'][0]"),
+        (1j, ""),
+        (range(3), ""),
+        (iter([]), ""),
+    ],
+)
+def test_what_would_not_survive_is_refused_with_its_place(value: object, place: str) -> None:
+    with pytest.raises(UnencodableValueError) as refused:
+        pack_value(value, path="message")
+    assert refused.value.path == f"message{place}"
+    assert str(refused.value).startswith(f"message{place} cannot be recorded: ")
+
+
+def nested(depth: int, wrap: Any) -> Any:
+    value = None
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: {"k": v}], ids=["lists", "dicts"])
+def test_nesting_is_limited(wrap: Any) -> None:
+    assert unpack_value(pack_value(nested(MAX_DEPTH, wrap))) == nested(MAX_DEPTH, wrap)
+    with pytest.raises(UnencodableValueError, match="nested"):
+        pack_value(nested(100_000, wrap))
+
+
+def test_nesting_of_tuples_is_limited() -> None:
+    deepest = nested(MAX_WRAPPED, lambda v: (v,))
+    assert same(unpack_value(pack_value(deepest)), deepest)
+    with pytest.raises(UnencodableValueError, match="nested"):
+        pack_value((deepest,))
+
+
+def _ext(code: int, payload: bytes) -> bytes:
+    packed: bytes = msgpack.packb(msgpack.ExtType(code, payload))
+    return packed
+
+
+def _nested_tuples(depth: int) -> bytes:
+    data = b"\x90"
+    for _ in range(depth):
+        data = b"\x91" + _ext(1, data)
+    return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x91",
+        b"\x91" * 2000,
+        b"\x91" * 100_000,
+        b"\x81" * 100_000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xffabc",
+        b"\xc6\xff\xff\xff\xffabc",
+        b"\xc9\xff\xff\xff\xff\x01abc",
+        b"\xdd\x00\x0f\x00\x00" * 220_000,
+        b"\xdd\xff\xff\xff\xff" * 10_000,
+        b"\x81\x90\x01",  # a list as a key
+        b"\xa2\xff\xff",  # no text
+        b"\xc0\xc0",
+        _ext(9, b""),
+        _ext(1, b"\x81\x01\x02"),
+        _ext(1, b"\xdd\xff\xff\xff\xff"),
+        _ext(4, b"\x91\x90"),
+        _ext(4, b"\x91\x80"),
+        _nested_tuples(MAX_WRAPPED + 1),
+        _nested_tuples(2000),
+    ],
+    ids=lambda data: f"{data[:6].hex()}-{len(data)}",
+)
+def test_bytes_that_are_no_value_are_damaged_data(data: bytes) -> None:
+    with pytest.raises(DamagedDataError, match="some-key"):
+        unpack_value(data, key="some-key")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_value_or_damaged_data(data: bytes) -> None:
+    with contextlib.suppress(DamagedDataError):
+        unpack_value(data)
+
+
+@given(values, st.data())
+def test_a_changed_value_is_a_value_or_damaged_data(value: object, data: st.DataObject) -> None:
+    packed = bytearray(pack_value(value))
+    place = data.draw(st.integers(0, len(packed) - 1))
+    packed[place] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(DamagedDataError):
+        unpack_value(bytes(packed))
+
+
+def test_the_value_is_captured_when_it_is_packed() -> None:
+    value = {"a": [1]}
+    packed = pack_value(value)
+    value["a"].append(2)
+    assert unpack_value(packed) == {"a": [1]}

@@ -1,0 +1,222 @@
+"""What must hold after any crash: the rules by which a run that was killed is compared with one that was not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from strands_dapr_session.testing.plain import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from strands_dapr_session.testing.ledger import Entry
+
+_ABOUT_RESULTS = ("stop_reason", "message", "structured_output", "result")
+
+
+@dataclass(frozen=True)
+class Life:
+    """One process of a run.
+
+    Attributes:
+        role: What it did: "run" or "look".
+        status: Its exit status, or the signal that ended it, negative.
+        entries: What it wrote down.
+    """
+
+    role: str
+    status: int
+    entries: tuple[Entry, ...]
+
+    def of(self, *kinds: str) -> list[Entry]:
+        """Get its entries of some kinds."""
+        return [entry for entry in self.entries if entry.kind in kinds]
+
+    def first(self, kind: str) -> Entry | None:
+        """Get its first entry of a kind."""
+        return next(iter(self.of(kind)), None)
+
+    def found(self, what: str) -> list[Any]:
+        """Get what it found in the store before it did anything."""
+        entry = self.first("found")
+        return [] if entry is None else list(entry[what])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A program from its first process to its last.
+
+    Attributes:
+        session_id: Its session.
+        lives: Its processes, in order; the last one only looked at what the others left.
+    """
+
+    session_id: str
+    lives: tuple[Life, ...]
+
+    @property
+    def working(self) -> list[Life]:
+        """The processes that ran the program."""
+        return [life for life in self.lives if life.role == "run"]
+
+    def of(self, *kinds: str) -> list[Entry]:
+        """Get the entries of some kinds of all processes that ran the program."""
+        return [entry for life in self.working for entry in life.of(*kinds)]
+
+
+Rule: TypeAlias = Callable[[Run, Run], Iterator[str]]
+"""Compares an uninterrupted run with another, and tells what is wrong with that."""
+
+
+def it_finishes(reference: Run, run: Run) -> Iterator[str]:
+    """The last process ends as that of the uninterrupted run did."""
+    expected = reference.working[-1].status
+    life = run.working[-1]
+    if life.status != expected:
+        why = life.first("failed")
+        yield f"the last process ended with {life.status}" + (f": {why['error']}" if why else "")
+
+
+def recorded_tools_rest(_: Run, run: Run) -> Iterator[str]:
+    """A tool whose result was recorded never runs again."""
+    for life in run.lives:
+        for entry in life.of("tool-start"):
+            if entry["id"] in life.found("results"):
+                yield f"tool {entry['name']} ({entry['id']}) ran again though its result was recorded"
+
+
+def tools_run_as_often(reference: Run, run: Run) -> Iterator[str]:
+    """Every tool runs, with the same input and key, once more at most for every process that died in doubt of it."""
+    expected, seen = _by_id(reference.of("tool-start")), _by_id(run.of("tool-start"))
+    doubts = Counter(
+        id_
+        for life, after in zip(run.working, run.working[1:], strict=False)
+        for id_ in {entry["id"] for entry in life.of("tool-start")} - set(after.found("results"))
+    )
+    for id_ in [*expected, *(id_ for id_ in seen if id_ not in expected)]:
+        once, often = expected.get(id_, []), seen.get(id_, [])
+        if not len(once) <= len(often) <= len(once) + doubts[id_]:
+            yield f"tool {id_} ran {len(often)} times, expected {len(once)}; {doubts[id_]} times it was in doubt"
+        if len({str(entry["input"]) for entry in [*once, *often]}) > 1:
+            yield f"tool {id_} got another input"
+        if len({entry["key"] for entry in often}) > 1:
+            yield f"tool {id_} ran with different idempotency keys"
+
+
+def models_go_on(reference: Run, run: Run) -> Iterator[str]:
+    """The model is asked what it was asked in the uninterrupted run, and again only for a lost answer."""
+    for agent in {entry["agent"] for entry in [*reference.of("model-start"), *run.of("model-start")]}:
+        yield from _models_of(agent, reference, run)
+
+
+def results_are_equal(reference: Run, run: Run) -> Iterator[str]:
+    """Every call returns what it returned in the uninterrupted run, in whichever process."""
+    expected = {entry["id"]: entry for entry in reference.of("returned")}
+    returned = {entry["id"]: entry for entry in run.of("returned")}
+    for id_ in expected.keys() - returned.keys():
+        yield f"call {id_} never returned"
+    for life in run.lives:
+        for entry in life.of("returned"):
+            yield from _compare_result(
+                expected.get(entry["id"]), entry, is_replay=entry["id"] in life.found("finished")
+            )
+
+
+def endings_are_equal(reference: Run, run: Run) -> Iterator[str]:
+    """Messages, state and everything else are in the end what they are after the uninterrupted run."""
+    expected, found = reference.working[-1].first("end"), run.working[-1].first("end")
+    if expected is not None and found is not None and (what := difference(expected.details, found.details)):
+        yield f"at the end, {what}"
+
+
+def others_see_the_same(_: Run, run: Run) -> Iterator[str]:
+    """Another process that opens the session finds what the last one left; asking again runs nothing."""
+    for life in run.lives:
+        if life.role != "look":
+            continue
+        left, looked, after = run.working[-1].first("end"), life.first("look"), life.first("end")
+        if life.status or looked is None or after is None:
+            why = life.first("failed")
+            yield f"the session cannot be used afterwards: {why['error'] if why else life.status}"
+            return
+        if left is not None and (what := difference(left.details, looked.details)):
+            yield f"loaded again, {what}"
+        if what := difference(looked.details, after.details):
+            yield f"asked again, {what}"
+        for entry in life.of("tool-start", "model-start"):
+            yield f"asked again, something ran: {entry}"
+
+
+RULES: tuple[Rule, ...] = (
+    it_finishes,
+    recorded_tools_rest,
+    tools_run_as_often,
+    models_go_on,
+    results_are_equal,
+    endings_are_equal,
+    others_see_the_same,
+)
+
+
+def problems(reference: Run, run: Run, rules: Iterable[Rule] = RULES) -> list[str]:
+    """List all that is wrong with a run."""
+    return [problem for rule in rules for problem in rule(reference, run)]
+
+
+def _by_id(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry["id"], []).append(entry)
+    return found
+
+
+def _models_of(agent: str, reference: Run, run: Run) -> Iterator[str]:
+    expected = [entry for entry in reference.of("model-start") if entry["agent"] == agent]
+    outcomes = [
+        entry.details.get("answer") for entry in reference.of("model-end", "model-failed") if entry["agent"] == agent
+    ]
+    position = 0
+    for number, life in enumerate(run.working, 1):
+        calls = [entry for entry in life.of("model-start") if entry["agent"] == agent]
+        if not calls:
+            continue
+        start = next((at for at in range(position, -1, -1) if _matches(expected[at:], calls)), None)
+        if start is None:
+            yield f"process {number}: {_explain(expected[max(position - 1, 0) :], calls)}"
+            return
+        for index in range(start, position):
+            if _is_recorded(outcomes, index, life):
+                yield f"process {number}: model call {index + 1} was repeated though its answer was recorded"
+        position = start + len(calls)
+    if position < len(expected):
+        yield f"the model was asked {position} times, expected {len(expected)}"
+
+
+def _matches(expected: Sequence[Entry], calls: Sequence[Entry]) -> bool:
+    return len(calls) <= len(expected) and all(a["asked"] == b["asked"] for a, b in zip(expected, calls, strict=False))
+
+
+def _explain(expected: Sequence[Entry], calls: Sequence[Entry]) -> str:
+    where = [difference(one["messages"], other["messages"]) for one, other in zip(expected, calls, strict=False)]
+    first = next((what for what in where if what), None)
+    return f"the model was asked something else ({len(calls)} calls, expected {len(expected)}): {first}"
+
+
+def _is_recorded(outcomes: Sequence[str | None], index: int, life: Life) -> bool:
+    answer = outcomes[index] if index < len(outcomes) else None
+    if answer is None:
+        return False
+    return life.found("answers").count(answer) >= outcomes[: index + 1].count(answer)
+
+
+def _compare_result(expected: Entry | None, found: Entry, *, is_replay: bool) -> Iterator[str]:
+    if expected is None:
+        yield f"call {found['id']} returned, and never did in the uninterrupted run"
+        return
+    names = _ABOUT_RESULTS if is_replay else (*_ABOUT_RESULTS, "usage")
+    one, other = ({name: entry.details.get(name) for name in names} for entry in (expected, found))
+    if what := difference(one, other):
+        yield f"call {found['id']}, {what}"

@@ -113,13 +113,16 @@ class RedisStore(StateStore):
         self._url = url
         self._retry = retry or RetryPolicy()
         self._timeout = timeout
+        self._opened = False
         self._client: aioredis.Redis | None = None
         self._in_use = asyncio.Semaphore(_CONNECTIONS)
         self._generation = io_thread.generation()
 
     async def open(self) -> None:
         """See `StateStore.open`."""
-        await self._patiently(lambda client: client.ping())
+        if not self._opened:
+            await self._patiently(lambda client: client.ping())
+            self._opened = True
 
     async def get(self, key: str) -> Entry | None:
         """See `StateStore.get`."""

@@ -18,18 +18,20 @@ _trusted: weakref.WeakSet[StateStore] = weakref.WeakSet()
 
 
 async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> None:
-    """Refuse a store on which sessions would not be safe. Remembers the stores that passed.
+    """Open a store, and refuse it if sessions would not be safe in it. Remembers the stores that passed.
 
     Args:
-        store: An open store.
+        store: The store.
         retry: How long to go on while it gives no answer.
 
     Raises:
+        StoreError: It cannot be opened.
         UnsafeStoreError: It does not create or replace atomically, or does not give back the bytes it was given.
         StoreUnavailableError: It gives no answer.
     """
     if store in _trusted:
         return
+    await store.open()
     async with bench(store, retry) as at:
         try:
             await _check(at)

@@ -71,7 +71,7 @@ class SidecarAddress:
         try:
             with warnings.catch_warnings():
                 # The SDK deprecates the http and https that its own documentation shows.
-                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore")
                 endpoint = GrpcEndpoint(text)
         except ValueError as error:
             raise ConfigurationError(f"address of the Dapr sidecar {text!r}: {error}") from error

@@ -67,16 +67,20 @@ class SqliteStore(StateStore):
         """
         self._file = SqliteFile(path, synchronous, _SCHEMA)
         self._retry = retry or RetryPolicy()
+        self._opened = False
         self.name = f"sqlite:///{self._file.path}"
         self.capabilities = StoreCapabilities(serial_writes=True)
 
     async def open(self) -> None:
         """See `StateStore.open`; makes the file and its table."""
+        if self._opened:
+            return
         self._file.check_directory()
         try:
             await self._patiently(lambda: self._file.write(lambda _: None))
         except sqlite3.Error as error:
             raise ConfigurationError(f"{self.name}: {error}. {refusal(error)}".rstrip()) from error
+        self._opened = True
 
     async def get(self, key: str) -> Entry | None:
         """See `StateStore.get`."""

@@ -119,5 +119,22 @@ class InvocationConflictError(DurableSessionError):
     """An invocation id was used again with another prompt, or while it still runs."""
 
 
+class UnfinishedRunError(DurableSessionError):
+    """A graph or swarm was called with a new task while another one is unfinished. Nothing was changed.
+
+    Attributes:
+        task: The unfinished task.
+    """
+
+    def __init__(self, message: str, task: object) -> None:
+        """Say what to do about the unfinished task."""
+        super().__init__(message)
+        self.task = task
+
+
+class LimitReachedError(DurableSessionError):
+    """An unfinished run of a graph or swarm cannot go on under its limits. The message says which one to raise."""
+
+
 class SessionDeletedError(DurableSessionError):
     """The session was deleted while this process was using it."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
+from strands.hooks import MultiAgentInitializedEvent
 from strands.session.session_manager import SessionManager
 
-from strands_dapr_session import io_thread
+from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
 from strands_dapr_session.hooks.ownership import Found, Owner
 from strands_dapr_session.hooks.recording import Recording, Recordings
 from strands_dapr_session.hooks.resume import ResumeHook
-from strands_dapr_session.hooks.settings import DriftMode, Settings
+from strands_dapr_session.hooks.settings import DriftMode, Settings, UnfinishedMode
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.sessions import delete_session
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
+from strands_dapr_session.multiagent.root import Root
+from strands_dapr_session.multiagent.subagents import SubAgentHooks
 from strands_dapr_session.stores.locate import open_store
 
 if TYPE_CHECKING:
@@ -34,10 +38,11 @@ ROOT_SCOPE = ""
 
 
 class DaprSessionManager(SessionManager):
-    """Makes an agent durable: killed anywhere, it finishes the same run when it is called again.
+    """Makes an agent, graph or swarm durable: killed anywhere, it finishes the same run when it is called again.
 
-    A composition of two hook providers: `CheckpointHooks` records, `ResumeHook` resumes. Several agents of one session
-    may share a manager; each has a journal of its own.
+    A composition of hook providers: `CheckpointHooks` records, `ResumeHook` resumes, `SubAgentHooks` follows an agent
+    into those that it uses as tools. Several agents, graphs and swarms of one session may share a manager; each has a
+    journal of its own.
 
     Example:
         ```python
@@ -53,6 +58,7 @@ class DaprSessionManager(SessionManager):
         store: str | StateStore | None = None,
         in_doubt: InDoubtPolicy | Mapping[str, InDoubtPolicy] = "rerun",
         drift: DriftMode = "warn",
+        unfinished: UnfinishedMode = "refuse",
         on_busy: OnBusy = "wait",
         busy_timeout: float = 30.0,
         lease: float = 3.0,
@@ -69,6 +75,8 @@ class DaprSessionManager(SessionManager):
                 policies by tool name. A tool's own `in_doubt` decorator yields to a policy by name.
             drift: What to do when an unfinished invocation is resumed with other tools, system prompt or model:
                 ``"warn"``, ``"refuse"`` or ``"ignore"``.
+            unfinished: What to do when a graph or swarm gets a new task while another one is unfinished: ``"refuse"``
+                with an error that names it, or ``"resume"`` and leave the new one undone. See also `abandon`.
             on_busy: What to do when another live worker runs the session: ``"wait"``, ``"raise"`` or ``"steal"``.
             busy_timeout: How long to wait for it, in seconds.
             lease: After how many seconds of silence a worker counts as dead. It decides when a takeover is polite;
@@ -81,17 +89,31 @@ class DaprSessionManager(SessionManager):
         """
         by_name, default = ({}, in_doubt) if isinstance(in_doubt, str) or callable(in_doubt) else (in_doubt, "rerun")
         self.session_id = check_id("session_id", session_id)
-        self._settings = Settings(dict(by_name), default, drift)
+        self._settings = Settings(dict(by_name), default, drift, unfinished)
         self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease)
         self._store = open_store(store)
-        recordings = Recordings(self._begin)
-        self._checkpoint = CheckpointHooks(recordings)
-        self._resume = ResumeHook(recordings)
+        self._recordings = Recordings(self._begin)
+        self._checkpoint = CheckpointHooks(self._recordings)
+        self._resume = ResumeHook(self._recordings)
+        self._subagents = SubAgentHooks(self._recordings, self._listen)
+        self._heard: weakref.WeakSet[Agent] = weakref.WeakSet()
+        self._roots: dict[str, Root] = {}
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
-        """Register what records and what resumes."""
+        """Register what records and what resumes, with the registry of an agent, a graph or a swarm."""
+        registry.add_callback(MultiAgentInitializedEvent, lambda event: self.initialize_multi_agent(event.source))
+        self._register_agent(registry)
+
+    def _register_agent(self, registry: HookRegistry) -> None:
+        registry.add_hook(self._subagents)
         registry.add_hook(self._checkpoint)
         registry.add_hook(self._resume)
+
+    def _listen(self, agent: Agent) -> None:
+        """Register with an agent that runs as a part of something else; once."""
+        if agent not in self._heard:
+            self._heard.add(agent)
+            self._register_agent(agent.hooks)
 
     def _begin(self, agent: Agent) -> Recording:
         journal = Journal(self._store, self.session_id, agent.agent_id, settings=self._journal_settings)
@@ -140,19 +162,40 @@ class DaprSessionManager(SessionManager):
             io_thread.run_sync(self._checkpoint.record_now(agent))
 
     def initialize_multi_agent(self, source: Any, **_: Any) -> None:
-        """Refuse an orchestrator.
+        """Attach to a graph or swarm and everything in it, and restore what is recorded of them.
 
         Raises:
-            ConfigurationError: Always; this version makes single agents durable.
+            ConfigurationError: It is neither a graph nor a swarm.
+            DuplicateAgentError: The session manager already has a graph or swarm of that id.
+            DurableSessionError: The session cannot be read.
         """
-        raise ConfigurationError(
-            f"{type(source).__name__} {getattr(source, 'id', '')!r}: this version makes single agents durable. Give "
-            "the session manager to the agents that need it, outside of graphs and swarms."
-        )
+        if source.id in self._roots:
+            raise strands_compat.DuplicateAgentError(
+                f"The `id` of a graph or swarm must be unique in a session: {source.id!r} is taken. Give the second "
+                "one an `id` of its own, or use one session manager for each session."
+            )
+        journal = Journal(self._store, self.session_id, source.id, settings=self._journal_settings)
+        root = Root(source, journal, self._settings, self._recordings, self._listen)
+        self._roots[source.id] = root
+        root.restore()
 
     def sync_multi_agent(self, source: Any, **_: Any) -> None:
-        """Refuse an orchestrator; see `initialize_multi_agent`."""
-        self.initialize_multi_agent(source)
+        """Record what changed in a graph or swarm that runs. It is recorded anyway when its turn comes."""
+        root = self._roots.get(source.id)
+        if root is not None:
+            root.sync()
+
+    def abandon(self, orchestrator: Any) -> None:
+        """Give up the unfinished run of a graph or swarm, so that it takes a new task. What was recorded stays.
+
+        Raises:
+            ConfigurationError: The graph or swarm is not of this session manager.
+            DurableSessionError: It could not be recorded, or another live worker runs it.
+        """
+        root = self._roots.get(orchestrator.id)
+        if root is None:
+            raise ConfigurationError(f"{orchestrator.id!r} was not given this session manager")
+        io_thread.run_sync(root.give_up())
 
     def delete(self) -> None:
         """Delete the whole session: every agent's journal and what points to it. Safe to repeat.

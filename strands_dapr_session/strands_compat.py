@@ -112,18 +112,77 @@ def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"interrupts": state.get("interrupts", {}), "context": context, "activated": False}
 
 
-def add_usage(agent: Agent, usage: Mapping[str, int]) -> None:
-    """Add token counts of the same invocation from an earlier process to the agent's metrics.
+def add_usage(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
+    """Add token counts and milliseconds of the same invocation from an earlier process to the agent's metrics.
 
     `EventLoopMetrics` is public; only `latest_agent_invocation` appeared later than the rest.
     """
     metrics = agent.event_loop_metrics
+    metrics.accumulated_metrics["latencyMs"] += latency
     targets: list[Any] = [metrics.accumulated_usage]
     if metrics.latest_agent_invocation is not None:
         targets.append(metrics.latest_agent_invocation.usage)
     for target in targets:
         for name, count in usage.items():
             target[name] = target.get(name, 0) + count
+
+
+def totals(agent: Agent) -> dict[str, Any]:
+    """Read what an agent's metrics add up over all its invocations. Graph and Swarm report it for each visit."""
+    metrics = agent.event_loop_metrics
+    return {"usage": dict(metrics.accumulated_usage), "metrics": dict(metrics.accumulated_metrics)}
+
+
+def set_totals(agent: Agent, recorded: Mapping[str, Any]) -> None:
+    """Set what an agent's metrics add up over all its invocations."""
+    metrics: Any = agent.event_loop_metrics
+    for target, name in ((metrics.accumulated_usage, "usage"), (metrics.accumulated_metrics, "metrics")):
+        for key in target:
+            target[key] = 0
+        target.update(recorded.get(name, {}))
+
+
+def answer(agent: Agent, answers: Mapping[str, Any]) -> None:
+    """Give an agent answers to interrupts that it has raised, so that it does not ask again."""
+    state = interrupt_state(agent)
+    missing = [id_ for id_, each in state["interrupts"].items() if each.get("response") is None and id_ in answers]
+    if missing:
+        interrupts = {
+            id_: {**each, "response": answers[id_]} if id_ in missing else each
+            for id_, each in state["interrupts"].items()
+        }
+        load(agent, {"interrupt_state": {**state, "interrupts": interrupts}})
+
+
+def has_own_session(agent: Agent) -> bool:
+    """Tell whether an agent was given a session manager. Strands has no public name for it (1.43 to 1.62)."""
+    return getattr(agent, "_session_manager", None) is not None
+
+
+def structured_output_model(agent: Any) -> Any:
+    """Read the type of an agent's structured output; None without one.
+
+    `Agent(structured_output_model=...)` is public and has no public accessor (1.43 to 1.62).
+    """
+    return getattr(agent, "_default_structured_output_model", None)
+
+
+def orchestrator_interrupts(orchestrator: Any) -> dict[str, Any]:
+    """Read the human-in-the-loop state of a graph or swarm.
+
+    `serialize_state` has it too (1.43 to 1.62), but encodes every result and calls users' conditions on the way.
+    """
+    return cast("dict[str, Any]", orchestrator._interrupt_state.to_dict())  # noqa: SLF001
+
+
+def forget_resume(orchestrator: Any) -> None:
+    """Make a graph or swarm begin anew, though it was told to resume.
+
+    `deserialize_state` can do so only by resetting every node's agent, which a second call would not do
+    (`_resume_from_session`, 1.43 to 1.62).
+    """
+    orchestrator._resume_from_session = False  # noqa: SLF001
+    orchestrator._interrupt_state = type(orchestrator._interrupt_state)()  # noqa: SLF001
 
 
 def state_version(agent: Agent) -> tuple[int, int]:

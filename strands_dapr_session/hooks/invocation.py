@@ -33,22 +33,24 @@ class Progress:
             prompt has.
         batches: How many assistant messages asked for tools; part of the idempotency key.
         usage: Token counts of its model calls so far.
+        latency: Milliseconds that they took.
     """
 
     messages: int = 0
     batches: int = 0
     usage: dict[str, int] = field(default_factory=dict)
+    latency: int = 0
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None) -> Progress:
         """Read the recorded document."""
         if document is None:
             return cls()
-        return cls(document["messages"], document["batches"], dict(document["usage"]))
+        return cls(document["messages"], document["batches"], dict(document["usage"]), document["latency"])
 
     def document(self) -> dict[str, Any]:
         """Write the document to record."""
-        return {"messages": self.messages, "batches": self.batches, "usage": self.usage}
+        return {"messages": self.messages, "batches": self.batches, "usage": self.usage, "latency": self.latency}
 
     def count(self, message: Message) -> None:
         """Count a message that was appended."""
@@ -58,9 +60,11 @@ class Progress:
         if tool_use_ids(message):
             self.batches += 1
         # Strands appends a message before it counts its tokens, so the message is where they can be read in time.
-        for name, count in (message.get("metadata") or {}).get("usage", {}).items():
+        metadata = message.get("metadata") or {}
+        for name, count in metadata.get("usage", {}).items():
             if isinstance(count, int):
                 self.usage[name] = self.usage.get(name, 0) + count
+        self.latency += metadata.get("metrics", {}).get("latencyMs", 0)
 
 
 @dataclass(slots=True)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from strands_dapr_session.hooks.restore import refresh_agent
+from strands_dapr_session import strands_compat
+from strands_dapr_session.hooks.invocation import STATUS
+from strands_dapr_session.hooks.restore import refresh_agent, restore_agent
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.records import InvocationFinished
 from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from strands import Agent
 
     from strands_dapr_session.hooks.recording import Recording
     from strands_dapr_session.records.records import Record
+
+
+TOTALS: Final = "totals"
+"""Our own document: what an agent's metrics had counted when its last invocation finished."""
 
 
 class Ownership(Protocol):
@@ -103,3 +111,67 @@ class Owner:
     def give_up(self, recording: Recording) -> None:
         """Forget the journal. See `Ownership.give_up`."""
         recording.journal.abandon()
+
+
+class Borrower:
+    """Ownership of an agent that runs inside something which owns the journal.
+
+    Its last records wait for the end of what runs it, a node or a tool call, so that both are recorded or neither is.
+    """
+
+    def __init__(self, keep: Callable[[list[Record]], None]) -> None:
+        """Hand the last records of a finished invocation to `keep`."""
+        self._keep = keep
+        self.is_reset = False
+        """Strands gave the agent its first messages and state back for this visit."""
+        self.answers: Mapping[str, Any] = {}
+        """What people answered, by the id of the interrupt, if it may be that the agent has not recorded it yet."""
+        self.resume: Callable[[], None] | None = None
+        """Called when an unfinished invocation goes on."""
+
+    async def begin(self, recording: Recording, agent: Agent) -> View:
+        """Restore the agent if this visit is to go on. See `Ownership.begin`."""
+        await recording.check()
+        view = recording.found.take(recording.scope)
+        if not is_owed(view, recording.scope, recording.visit):
+            if self.is_reset:
+                recording.held = None
+            return View()
+        restore_borrowed(recording, agent, view, may_wait=strands_compat.has_answers(agent))
+        strands_compat.answer(agent, self.answers)
+        if self.resume is not None:
+            self.resume()
+        return view
+
+    async def end(self, recording: Recording, agent: Agent, last: Sequence[Record]) -> None:
+        """Keep the last records back, or write down at once why there is more to come. See `Ownership.end`."""
+        if any(isinstance(record, InvocationFinished) for record in last):
+            totals = recording.documents.difference(TOTALS, strands_compat.totals(agent))
+            recording.documents.take(agent, totals)
+            self._keep([*last, *totals])
+            return
+        recording.journal.mistrust()
+        if recording.journal.owned:
+            recording.journal.append(*last)
+
+    def give_up(self, recording: Recording) -> None:
+        """Leave it to the owner, which cannot record its own end either. See `Ownership.give_up`."""
+        recording.journal.mistrust()
+
+
+def is_owed(view: View, scope: str, visit: str | None) -> bool:
+    """Tell whether a scope holds an unfinished invocation of a visit."""
+    found = view.scope(scope)
+    if found.invocation is None or found.invocation.finished or STATUS not in found.notes:
+        return False
+    return bool(unpack_value(found.notes[STATUS]).get("visit") == visit)
+
+
+def restore_borrowed(recording: Recording, agent: Agent, view: View, *, may_wait: bool) -> None:
+    """Make an agent below a root what the journal says it was, its metrics included.
+
+    Raises:
+        DamagedDataError: What the journal holds is not the state of an agent.
+    """
+    restore_agent(recording, agent, view, may_wait=may_wait)
+    strands_compat.set_totals(agent, recording.documents.recorded(TOTALS) or {})

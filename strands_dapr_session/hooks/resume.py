@@ -84,7 +84,7 @@ class ResumeHook(HookProvider):
         if invocation is None or not invocation.resumed or event.messages is None:
             return
         if not recording.usage_is_live:
-            strands_compat.add_usage(event.agent, invocation.progress.usage)
+            strands_compat.add_usage(event.agent, invocation.progress.usage, invocation.progress.latency)
             recording.usage_is_live = True
         if invocation.answered:
             return

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 DriftMode = Literal["warn", "refuse", "ignore"]
 """What to do when an unfinished invocation is resumed by an agent with other tools, system prompt or model."""
 
+UnfinishedMode = Literal["refuse", "resume"]
+"""What to do when a graph or swarm gets a new task while another one is unfinished."""
+
+UNFINISHED_MODES: Final = ("refuse", "resume")
+
 DRIFT_MODES: Final = ("warn", "refuse", "ignore")
 
 
@@ -25,11 +30,13 @@ class Settings:
         in_doubt: Policies by tool name, for tools that do not declare one themselves.
         in_doubt_default: The policy of all other tools.
         drift: See `DriftMode`.
+        unfinished: See `UnfinishedMode`.
     """
 
     in_doubt: Mapping[str, InDoubtPolicy] = field(default_factory=dict)
     in_doubt_default: InDoubtPolicy = "rerun"
     drift: DriftMode = "warn"
+    unfinished: UnfinishedMode = "refuse"
 
     def __post_init__(self) -> None:
         """Check what cannot be checked by types alone.
@@ -39,6 +46,9 @@ class Settings:
         """
         if self.drift not in DRIFT_MODES:
             raise ConfigurationError(f"drift={self.drift!r}: expected one of {', '.join(map(repr, DRIFT_MODES))}")
+        if self.unfinished not in UNFINISHED_MODES:
+            expected = ", ".join(map(repr, UNFINISHED_MODES))
+            raise ConfigurationError(f"unfinished={self.unfinished!r}: expected one of {expected}")
         check_policy(self.in_doubt_default, "in_doubt")
         for tool, policy in self.in_doubt.items():
             check_policy(policy, f"in_doubt[{tool!r}]")

@@ -1,0 +1,344 @@
+"""The lifecycle of one orchestrator, root or nested: its events become records, and its records a run that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from strands import Agent
+from strands.hooks import (
+    AfterMultiAgentInvocationEvent,
+    AfterNodeCallEvent,
+    BeforeMultiAgentInvocationEvent,
+    BeforeNodeCallEvent,
+)
+from strands.hooks.registry import HookOrder
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import DurableSessionError, LimitReachedError
+from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING
+from strands_dapr_session.hooks.ownership import Borrower, is_owed
+from strands_dapr_session.multiagent.replay import ReplayedNode
+from strands_dapr_session.multiagent.run import Recorded, Run
+from strands_dapr_session.multiagent.swarm import SwarmShape
+from strands_dapr_session.multiagent.topology import check_topology, describe
+from strands_dapr_session.multiagent.waiting import refill, strip
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
+
+if TYPE_CHECKING:
+    from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.multiagent.root import Root
+    from strands_dapr_session.multiagent.shape import Shape
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.view import View
+
+logger = logging.getLogger(__name__)
+
+
+class Orchestration:
+    """Records and resumes one orchestrator.
+
+    Attributes:
+        root: What owns the journal.
+        scope: The path in it.
+        shape: The orchestrator.
+        agents: What is recorded of the agents that its nodes are.
+        below: The orchestrators that its nodes are.
+        run: What runs now.
+        visit: Names the occasion on which the parent runs this orchestrator. None for the root, and outside of a run.
+        is_answering: The parent passes answers of a person on.
+        kept: The last records of a nested run: they go with the result of the parent's node.
+    """
+
+    def __init__(self, root: Root, scope: str, shape: Shape) -> None:
+        self.root = root
+        self.scope = scope
+        self.shape = shape
+        self.agents: dict[str, Recording] = {}
+        self.below: dict[str, Orchestration] = {}
+        self.run: Run | None = None
+        self.visit: str | None = None
+        self.is_answering = False
+        self.kept: list[Record] = []
+        self._kept_by_agents: dict[str, list[Record]] = {}
+        self._replaced: dict[str, Any] = {}
+
+    def register(self) -> None:
+        """Listen to the orchestrator."""
+        add = self.shape.orchestrator.add_hook
+        add(self._before_run, BeforeMultiAgentInvocationEvent, order=HookOrder.SDK_LAST)
+        add(self._before_node, BeforeNodeCallEvent, order=HookOrder.SDK_FIRST)
+        add(self._after_node, AfterNodeCallEvent, order=HookOrder.SDK_LAST)
+        add(self._after_run, AfterMultiAgentInvocationEvent, order=HookOrder.SDK_LAST)
+
+    def adopt(self, node_id: str, recording: Recording, borrower: Borrower) -> None:
+        """Take over an agent that is a node."""
+        self.agents[node_id] = recording
+        recording.beside = self._beside
+        if isinstance(self.shape, SwarmShape):
+            shape = self.shape
+            borrower.resume = lambda: shape.resume_visit(recording.visit or "")
+
+    def keep(self, node_id: str, records: list[Record]) -> None:
+        """Hold the last records of a node's agent back until the node has finished."""
+        self._kept_by_agents[node_id] = records
+
+    @property
+    def _is_root(self) -> bool:
+        return self.root.orchestration is self
+
+    def _beside(self) -> list[Record]:
+        return [] if self.run is None else self.shape.beside(self.run)
+
+    # -- the run -------------------------------------------------------------------------------------------------
+
+    async def _before_run(self, event: BeforeMultiAgentInvocationEvent) -> None:  # noqa: ARG002
+        """Own the journal, and set the orchestrator back to where its records end."""
+        self._leave_nodes()
+        self.run = None
+        if not self._is_root and self.visit is None:
+            return  # somebody calls a nested orchestrator on its own
+        view = await self.root.acquire() if self._is_root else self.root.found.take(self.scope)
+        try:
+            self.run = self.open(view)
+            if self._is_root and self.run.is_answered:
+                # Strands has yet to look at the answers, and refuses the call if they are none: nobody would release.
+                await self.root.release()
+        except BaseException:
+            if self._is_root:
+                await self.root.release()
+            raise
+
+    def open(self, view: View) -> Run:
+        """Decide what the call is: the unfinished run of this visit goes on, else a new one begins.
+
+        Raises:
+            DriftError: The orchestrator is not the one that began, and may not go on.
+            LimitReachedError: The run stands at one of the orchestrator's limits.
+        """
+        scope = view.scope(self.scope)
+        recorded = Recorded.read(scope)
+        if recorded is None or not is_owed(view, self.scope, self.visit):
+            self.shape.begin_anew(scope)
+            return Run(self.scope)
+        return self._resume(recorded)
+
+    def _resume(self, recorded: Recorded) -> Run:
+        orchestrator, scope = self.shape.orchestrator, recorded.scope
+        owed = list(recorded.batch["nodes"])
+        fingerprint = scope.invocation.fingerprint if scope.invocation is not None else b""
+        check_topology(orchestrator, fingerprint, owed, self.root.settings.drift)
+        run = Run(self.scope, recorded.run_id, int(recorded.status["attempt"]) + 1, is_resumed=True)
+        run.task = scope.invocation.prompt if scope.invocation is not None else b""
+        run.number, run.batch, run.visits = recorded.batch["number"], owed, dict(recorded.batch["visits"])
+        run.history = len(recorded.batch["state"]["order"])
+        run.finished, run.handovers = recorded.finished(orchestrator.nodes)
+        waits = recorded.status["state"] == INTERRUPTED
+        run.is_answered = waits and (self._is_root or self.is_answering)
+        results = recorded.results(orchestrator.nodes)
+        self.shape.restore_beside(scope)
+        if run.is_answered:
+            end = recorded.status["end"]
+            interrupted = [end["names"][index] for index in end.get("interrupted", [])] or owed
+            run.pending = set(interrupted)
+            waiting = refill(self, recorded.interrupts())
+            self.shape.restore(end, interrupted, {**results, **run.finished}, waiting)
+        else:
+            self._check_limit(recorded)
+            run.pending = set(owed)
+            answered = {**recorded.interrupts(), "context": {}, "activated": False}
+            self.root.remember_answers(answered)
+            self.shape.restore(recorded.batch["state"], owed, results, answered)
+        orchestrator.state.task = self.root.unpack_task(run.task)
+        logger.info(
+            "orchestrator_id=<%s>, run_id=<%s>, attempt=<%d>, nodes=<%s>, replayed=<%s> | going on with a run",
+            orchestrator.id,
+            run.id,
+            run.attempt,
+            owed,
+            sorted(run.finished),
+        )
+        return run
+
+    def _check_limit(self, recorded: Recorded) -> None:
+        if not recorded.status.get("limit"):
+            return
+        reason = self.shape.limit(recorded.status["end"])
+        if reason is not None:
+            orchestrator = self.shape.orchestrator
+            raise LimitReachedError(
+                f"the unfinished run of {orchestrator.id!r} cannot go on: {reason}. Raise that limit of the "
+                f"{type(orchestrator).__name__} and call it again, or give the run up with abandon()."
+            )
+
+    async def _announce(self, run: Run, node_id: str) -> None:
+        """Write down what this call does, together with its first batch."""
+        if self._is_root and run.is_answered:
+            await self.root.acquire_again()
+        orchestrator = self.shape.orchestrator
+        records: list[Record] = []
+        if not run.is_resumed:
+            run.task = self.root.pack_task(orchestrator.state.task)
+            records.append(InvocationStarted(self.scope, run.id, None, run.task, describe(orchestrator), 1))
+        records.append(run.note_status(RUNNING, self.visit))
+        if run.is_answered:
+            records.append(run.note_interrupts(strip(strands_compat.orchestrator_interrupts(orchestrator))))
+            state = self.shape.state_while_waiting(run)
+            if state is not None:
+                records.append(run.note_batch(run.batch, state))
+        if node_id not in run.pending:
+            records += self._next_batch(run, node_id)
+        self.root.journal.append(*records)
+        run.is_announced = True
+
+    def _next_batch(self, run: Run, node_id: str) -> list[Record]:
+        run.count_visits()
+        run.number += 1
+        run.batch = self.shape.batch(node_id)
+        run.pending = set(run.batch)
+        state = self.shape.snapshot(run)
+        run.history = len(state["order"])
+        return [*self.shape.beside(run), run.note_batch(run.batch, state)]
+
+    async def _after_run(self, event: AfterMultiAgentInvocationEvent) -> None:  # noqa: ARG002
+        """Write down how the run ended; the caller gets its result after that."""
+        run, self.run = self.run, None
+        self._leave_nodes()
+        if run is None:
+            return
+        is_finished = self.shape.status == "completed"
+        try:
+            last = self._last_records(run) if run.is_announced else []
+        except DurableSessionError as problem:
+            last, run.error = [], run.error or problem
+        if not is_finished:
+            self.root.journal.mistrust()
+        if self._is_root:
+            await self.root.release(*last)
+        elif is_finished:
+            self.kept = last
+        elif self.root.journal.owned:
+            self.root.journal.append(*last)
+        error = run.error or self._swallowed_error()
+        if error is not None:
+            raise error
+
+    def _swallowed_error(self) -> Exception | None:
+        """Find an error of ours that a swarm turned into a status."""
+        if self.shape.status != "failed":
+            return None
+        results = self.shape.orchestrator.state.results.values()
+        return next((each.result for each in results if isinstance(each.result, DurableSessionError)), None)
+
+    def _last_records(self, run: Run) -> list[Record]:
+        status = self.shape.status
+        if status == "completed":
+            return [*self.shape.beside(run), InvocationFinished(self.scope, run.id, "completed", pack_value(None))]
+        end = self.shape.snapshot(run)
+        if status == "interrupted":
+            waiting = strip(strands_compat.orchestrator_interrupts(self.shape.orchestrator))
+            return [run.note_interrupts(waiting), run.note_status(INTERRUPTED, self.visit, end=end)]
+        failed = [end["names"][index] for index in end.get("failed", [])]
+        is_over = set(run.batch) <= run.finished.keys() | run.failed
+        if not is_over:
+            return [run.note_status(FAILED, self.visit)]
+        if failed and all(self.shape.has_failed(node_id) for node_id in failed):
+            # Its siblings went on and have ended. What failed is owed, and nothing else.
+            run.count_visits()
+            run.number += 1
+            retry = run.note_batch(sorted(failed), self.shape.without(end, failed))
+            return [retry, run.note_status(FAILED, self.visit)]
+        return [run.note_status(FAILED, self.visit, end=end, limit=self.shape.limit(end))]
+
+    # -- its nodes -----------------------------------------------------------------------------------------------
+
+    async def _before_node(self, event: BeforeNodeCallEvent) -> None:
+        """Write down a batch when the first of its nodes begins, and prepare the node."""
+        run = self.run
+        if run is None:
+            return
+        try:
+            async with run.lock:
+                await asyncio.sleep(0)  # all nodes of the batch have asked after this, or are marked as under way
+                if not run.is_announced:
+                    await self._announce(run, event.node_id)
+                elif event.node_id not in run.pending:
+                    self.root.journal.append(*self._next_batch(run, event.node_id))
+                run.pending.discard(event.node_id)
+            await self._enter(run, event.node_id)
+        except DurableSessionError as error:
+            run.error = run.error or error
+            raise
+
+    async def _enter(self, run: Run, node_id: str) -> None:
+        node = self.shape.orchestrator.nodes[node_id]
+        if node_id in run.finished:
+            self._replaced[node_id] = node.executor
+            node.executor = ReplayedNode(node.executor, run.finished[node_id], self._handing_over(run, node_id))
+        elif node_id in self.agents:
+            recording = self.agents[node_id]
+            recording.visit = run.token(node_id)
+            if isinstance(recording.ownership, Borrower):
+                recording.ownership.is_reset = self.shape.is_reset(run, node_id)
+                recording.ownership.answers = self.root.answers
+            self.root.recordings.bind(node.executor, recording)
+        elif node_id in self.below:
+            nested = self.below[node_id]
+            nested.visit = run.token(node_id)
+            interrupts = strands_compat.orchestrator_interrupts(self.shape.orchestrator)
+            nested.is_answering = bool(interrupts["activated"]) and node_id in interrupts["context"]
+        else:
+            await self.root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+
+    def _handing_over(self, run: Run, node_id: str) -> Any:
+        def then() -> None:
+            self.shape.hand_over(run.handovers.get(node_id))
+
+        return then
+
+    def _after_node(self, event: AfterNodeCallEvent) -> None:
+        """Write down that a node has finished, together with the last records of whatever it is."""
+        run, node_id = self.run, event.node_id
+        was_replayed = node_id in self._replaced
+        kept = self._leave_node(node_id)
+        if run is None:
+            return
+        results = self.shape.orchestrator.state.results
+        try:
+            if not self.shape.is_finished(run, node_id):
+                if self.shape.has_failed(node_id):
+                    run.failed.add(node_id)
+                    self.root.journal.append(run.note_result(node_id, results[node_id], None))
+                if kept:
+                    self.root.journal.mistrust()  # what it recorded last is lost: this process believes otherwise
+                return
+            if was_replayed:
+                results[node_id] = run.finished[node_id]
+                return
+            handed_over = self.shape.handed_over(run, node_id)
+            note = run.note_result(node_id, results[node_id], handed_over)
+            self.root.journal.append(*kept, note, *self.shape.beside(run))
+            run.finished[node_id], run.handovers[node_id] = results[node_id], handed_over
+        except DurableSessionError as error:
+            run.error = run.error or error
+            raise
+
+    def _leave_node(self, node_id: str) -> list[Record]:
+        """Put everything about a node back, and get the last records of what ran in it."""
+        node = self.shape.orchestrator.nodes[node_id]
+        if node_id in self._replaced:
+            node.executor = self._replaced.pop(node_id)
+        kept = self._kept_by_agents.pop(node_id, [])
+        if node_id in self.agents and isinstance(node.executor, Agent):
+            self.root.recordings.unbind(node.executor)
+        if node_id in self.below:
+            nested = self.below[node_id]
+            kept, nested.kept, nested.visit = nested.kept, [], None
+        return kept
+
+    def _leave_nodes(self) -> None:
+        """Put everything back about nodes that ended without an event: those that were interrupted."""
+        for node_id in self.shape.orchestrator.nodes:
+            self._leave_node(node_id)

@@ -1,0 +1,176 @@
+"""One run of an orchestrator as this process knows it, and the notes that describe it in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from strands_dapr_session.hooks.invocation import STATUS
+from strands_dapr_session.multiagent.results import decode_result, encode_result
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Noted
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import NodeResult
+
+    from strands_dapr_session.records.view import ScopeView
+
+BATCH: Final = "batch"
+"""Kind of the note that says which nodes are under way, and what the orchestrator was like before."""
+
+INTERRUPTS: Final = "interrupts"
+"""Kind of the note that holds the human-in-the-loop state of a batch."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A task that an orchestrator works on, from its acceptance to its result.
+
+    Attributes:
+        scope: The orchestrator's path.
+        id: Ours, the same for every attempt.
+        attempt: 1 for the first call that works on it.
+        task: The task as it is recorded, packed; empty before it is known.
+        is_resumed: It was begun by an earlier call.
+        is_answered: It waited for answers of a person, and this call brings them.
+        is_announced: What this call does is written down.
+        number: Counts the batches.
+        batch: The nodes that run, or are to run, at the same time.
+        pending: Those of them whose turn in this process has not come yet.
+        visits: How often each node had finished before the batch.
+        finished: Results of the nodes of the batch that have finished.
+        handovers: What each of those did besides.
+        failed: Nodes of the batch that returned a result which says that they failed.
+        history: How many nodes had finished before the batch, in all.
+        error: Why recording failed.
+    """
+
+    scope: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    attempt: int = 1
+    task: bytes = b""
+    is_resumed: bool = False
+    is_answered: bool = False
+    is_announced: bool = False
+    number: int = 0
+    batch: list[str] = field(default_factory=list)
+    pending: set[str] = field(default_factory=set)
+    visits: dict[str, int] = field(default_factory=dict)
+    finished: dict[str, NodeResult] = field(default_factory=dict)
+    handovers: dict[str, Any] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    history: int = 0
+    error: Exception | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def token(self, node_id: str) -> str:
+        """Name the visit of a node; the same until it finishes, whatever the attempt."""
+        return f"{self.id}:{self.visits.get(node_id, 0) + 1}:{node_id}"
+
+    def count_visits(self) -> None:
+        """Close the batch: its finished nodes have been visited once more."""
+        for node_id in self.finished:
+            self.visits[node_id] = self.visits.get(node_id, 0) + 1
+        self.finished, self.handovers, self.failed = {}, {}, set()
+
+    # -- to the journal ------------------------------------------------------------------------------------------
+
+    def note_status(self, state: str, visit: str | None, **details: Any) -> Noted:
+        """Write down how the run stands."""
+        status = {"invocation": self.id, "state": state, "attempt": self.attempt, **details}
+        if visit is not None:
+            status["visit"] = visit
+        return Noted(self.scope, STATUS, pack_value(status, path=STATUS))
+
+    def note_batch(self, nodes: list[str], state: dict[str, Any]) -> Noted:
+        """Write down which nodes begin, and the state to begin them from."""
+        value = {"number": self.number, "nodes": nodes, "visits": self.visits, "state": state}
+        return Noted(self.scope, BATCH, pack_value(value, path=BATCH))
+
+    def note_interrupts(self, interrupts: dict[str, Any]) -> Noted:
+        """Write down the human-in-the-loop state of this batch."""
+        value = {"run": self.id, "number": self.number, "state": interrupts}
+        return Noted(self.scope, INTERRUPTS, pack_value(value, path=INTERRUPTS))
+
+    def note_result(self, node_id: str, result: NodeResult, handed_over: Any) -> Noted:
+        """Write down the result of a node's visit.
+
+        The result of the visit before stays: until the batch is over, other nodes of it may still read that one.
+
+        Raises:
+            UnencodableValueError: Something in it would not survive storage.
+        """
+        visit = self.visits.get(node_id, 0) + 1
+        value = {"run": self.id, "visit": visit, "result": encode_result(result), "handover": handed_over}
+        return Noted(self.scope, _result_kind(node_id, visit), pack_value(value, path=f"result of node {node_id!r}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the notes of a scope say about its last run."""
+
+    scope: ScopeView
+    status: dict[str, Any]
+    batch: dict[str, Any]
+
+    @classmethod
+    def read(cls, scope: ScopeView) -> Recorded | None:
+        """Read the notes; None if there are none of a run that is unfinished."""
+        if scope.invocation is None or scope.invocation.finished or BATCH not in scope.notes:
+            return None
+        return cls(scope, unpack_value(scope.notes[STATUS]), unpack_value(scope.notes[BATCH]))
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return str(self.status["invocation"])
+
+    def results(self, nodes: Any) -> dict[str, NodeResult]:
+        """Read the results as they were before the batch."""
+        found = {}
+        for node_id, node in nodes.items():
+            visit = self.batch["visits"].get(node_id, 0)
+            for number in (visit + 1, visit):  # a node that failed and is not repeated yet left its result
+                note = self._note(node_id, number)
+                if note is None or (
+                    number > visit and (note["result"]["status"] != "failed" or self._is_owed(node_id))
+                ):
+                    continue
+                found[node_id] = decode_result(note["result"], node.executor)
+                break
+        return found
+
+    def _is_owed(self, node_id: str) -> bool:
+        return node_id in self.batch["nodes"]
+
+    def finished(self, nodes: Any) -> tuple[dict[str, NodeResult], dict[str, Any]]:
+        """Read the results of the nodes of the batch that have finished, and what they did besides."""
+        results, handovers = {}, {}
+        for node_id in self.batch["nodes"]:
+            note = self._note(node_id, self.batch["visits"].get(node_id, 0) + 1)
+            if note is not None and note["result"]["status"] != "failed":
+                results[node_id] = decode_result(note["result"], nodes[node_id].executor)
+                handovers[node_id] = note["handover"]
+        return results, handovers
+
+    def _note(self, node_id: str, visit: int) -> dict[str, Any] | None:
+        packed = self.scope.notes.get(_result_kind(node_id, visit))
+        if packed is None:
+            return None
+        note: dict[str, Any] = unpack_value(packed)
+        return note if (note["run"], note["visit"]) == (self.run_id, visit) else None
+
+    def interrupts(self) -> dict[str, Any]:
+        """Read the human-in-the-loop state of the batch; an empty one if it raised none."""
+        packed = self.scope.notes.get(INTERRUPTS)
+        note = None if packed is None else unpack_value(packed)
+        if note is None or (note["run"], note["number"]) != (self.run_id, self.batch["number"]):
+            return {"interrupts": {}, "context": {}, "activated": False}
+        state: dict[str, Any] = note["state"]
+        return state
+
+
+def _result_kind(node_id: str, visit: int) -> str:
+    return f"result:{visit % 2}:{node_id}"

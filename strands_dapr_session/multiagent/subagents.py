@@ -1,0 +1,107 @@
+"""Agents as tools: what such an agent does is recorded below the tool call that runs it."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from strands import Agent
+from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent, BeforeToolCallEvent, HookProvider
+from strands.hooks.registry import HookOrder
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.hooks.ownership import Borrower, is_owed
+from strands_dapr_session.hooks.recording import Recording
+from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.records.records import ScopeClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from strands.hooks import HookRegistry
+
+    from strands_dapr_session.hooks.recording import Recordings
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A tool call that is about to run an agent."""
+
+    parent: Recording
+    tool_use_id: str
+    agent: Agent
+
+    @property
+    def scope(self) -> str:
+        name = quote(self.tool_use_id)
+        return f"{self.parent.scope}/{name}" if self.parent.scope else name
+
+
+_call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("strands_dapr_session_tool_call", default=None)
+"""The call of this task. Strands runs the tool, and with it the agent, in the task that announced the call."""
+
+
+class SubAgentHooks(HookProvider):
+    """Follows a recorded agent into the agents that it uses as tools."""
+
+    def __init__(self, recordings: Recordings, listen: Callable[[Agent], None]) -> None:
+        """Follow the agents of `recordings`; `listen` registers the session manager's hooks with another one."""
+        self._recordings = recordings
+        self._listen = listen
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Register for the events of an agent, which may be a parent, a tool, or both."""
+        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_LAST)
+        # Before the call's result is recorded, so that the end of its scope goes with it.
+        registry.add_callback(AfterToolCallEvent, self._after_tool, order=HookOrder.SDK_LAST - 1)
+        registry.add_callback(BeforeInvocationEvent, self._bind, order=HookOrder.SDK_FIRST - 1)
+
+    def _before_tool(self, event: BeforeToolCallEvent) -> None:
+        _call.set(None)
+        parent = self._recordings.find(event.agent)
+        agent = getattr(event.selected_tool, "agent", None)
+        tool_use_id = str(event.tool_use["toolUseId"])
+        if parent is None or parent.invocation is None or tool_use_id not in parent.batch or event.cancel_tool:
+            return
+        if isinstance(agent, Agent) and not strands_compat.has_own_session(agent):
+            self._listen(agent)
+            _call.set(_Call(parent, tool_use_id, agent))
+
+    def _bind(self, event: BeforeInvocationEvent) -> None:
+        """Record the agent below the tool call, once: it may be called again by whatever it runs."""
+        call = _call.get()
+        if call is None or call.agent is not event.agent or call.parent.invocation is None:
+            return
+        _call.set(None)
+        parent, scope, found = call.parent, call.scope, call.parent.found
+        visit = f"{call.parent.invocation.id}:{call.tool_use_id}"
+        kept = parent.nested
+        recording = Recording(
+            parent.journal,
+            scope,
+            parent.settings,
+            Borrower(lambda records: kept.__setitem__(call.tool_use_id, records)),
+            found,
+        )
+        recording.visit = visit
+        is_used = found.has_taken(scope)
+        if is_used or (scope in found.view.scopes and not is_owed(found.view, scope, visit)):
+            found.take(scope)
+            parent.journal.append(ScopeClosed(scope))  # left over from another call, or from this one before a retry
+        self._recordings.bind(event.agent, recording)
+
+    def _after_tool(self, event: AfterToolCallEvent) -> None:
+        """End the scope of the call together with the record of its result."""
+        parent = self._recordings.find(event.agent)
+        tool = event.selected_tool
+        agent = getattr(tool, "agent", None)
+        if parent is None or not isinstance(agent, Agent):
+            return
+        recording = self._recordings.find(agent)
+        tool_use_id = str(event.tool_use["toolUseId"])
+        scope = _Call(parent, tool_use_id, agent).scope
+        if event.retry or recording is None or recording.scope != scope:
+            return
+        self._recordings.unbind(agent)
+        parent.nested.setdefault(tool_use_id, []).append(ScopeClosed(scope))

@@ -14,12 +14,12 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from strands_dapr_session.errors import DurableSessionError, SessionBusyError
+from strands_dapr_session.errors import DurableSessionError, SessionBusyError, StoredDataError
 from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare, write
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.layout import Layout, random_name, shard_key
 from strands_dapr_session.journal.load import Log, read_further, read_log
-from strands_dapr_session.journal.registry import Place, change_place, place_in
+from strands_dapr_session.journal.registry import Place, change_place, is_live, place_in, place_of
 from strands_dapr_session.journal.worker import describe
 from strands_dapr_session.records.records import Acquired, Released
 from strands_dapr_session.records.wire import encode_record
@@ -112,15 +112,21 @@ async def acquire(context: Context, wish: Wish, known: Position | None = None) -
         SessionBusyError: Somebody else owns it and is alive.
     """
     attempt = _Attempt(context, wish)
-    while True:
-        if known is not None and known.owner is None:
-            claim = await attempt.claim(known, None)
-        else:
-            log = await attempt.read_until_free()
-            claim = await attempt.claim(_position(log), log)
+    if known is not None and known.owner is None:
+        claim = await attempt.claim(known, None)
         if claim is not None:
             return claim
-        known = None
+    while True:
+        layout = await attempt.find()
+        try:
+            log = await attempt.read_until_free(layout)
+            claim = await attempt.claim(_position(log), log)
+        except StoredDataError:
+            if await is_live(context, layout):
+                raise
+            continue  # it was deleted while it was read
+        if claim is not None:
+            return claim
 
 
 async def give_back(context: Context, claim: Claim) -> None:
@@ -140,10 +146,24 @@ class _Attempt:
         self._wish = wish
         self._patience = _Patience(context, wish.settings)
 
-    async def read_until_free(self) -> Log:
+    async def find(self) -> Layout:
+        """Find the journal in the registry, or enter it."""
+        place = await place_of(self._context, self._wish.session_id, self._wish.root_id)
+        if place.live is None:
+            fresh = random_name()
+            found = await change_place(
+                self._context,
+                self._wish.session_id,
+                self._wish.root_id,
+                lambda now: Place(now.live or fresh, now.dead),
+            )
+            place = found or place
+        return Layout(self._wish.session_id, self._wish.root_id, place.live or "")
+
+    async def read_until_free(self, layout: Layout) -> Log:
         """Read the journal; while somebody owns it, wait until they have released it or are dead."""
         context = self._context
-        log = await read_log(context, await self._place())
+        log = await read_log(context, layout)
         owner = log.owner()
         while owner is not None and not self._patience.knows_it_gone(owner):
             key = context.workers.heartbeat_key(owner)
@@ -180,7 +200,8 @@ class _Attempt:
             # takeover, and rely on it to stop the owner before.
             return None
         if place.live != layout.incarnation:
-            await self._withdraw(slot, position.owner)
+            if layout.incarnation not in place.dead:
+                await context.store.delete_many([slot.key])  # see `purge.purge_again`
             return None
         if head.stamp != position.stamp and not position.own:
             log = await read_log(context, layout)
@@ -190,27 +211,6 @@ class _Attempt:
         elif log is not None:
             log.slots.append(Entry(slot.value, ""))
         return Claim(layout, slot, record, position.owner, first, log, head.stamp, verified)
-
-    async def _withdraw(self, slot: Slot, before: Acquired | None) -> None:
-        """Delete an acquisition of a journal that was deleted meanwhile, perhaps to the last key."""
-        if before is not None:
-            await self._context.sleep(before.lease)  # see `delete.delete_journal` on how long it must stop others
-        await self._context.store.delete_many([slot.key])
-
-    async def _place(self) -> Layout:
-        """Find the journal in the registry, or enter it."""
-        key = shard_key(self._wish.session_id)
-        place = place_in(key, await self._context.store.get(key), self._wish.session_id, self._wish.root_id)
-        if place.live is None:
-            fresh = random_name()
-            found = await change_place(
-                self._context,
-                self._wish.session_id,
-                self._wish.root_id,
-                lambda now: Place(now.live or fresh, now.dead),
-            )
-            place = found or place
-        return Layout(self._wish.session_id, self._wish.root_id, place.live or "")
 
     def _prepare(self, layout: Layout, number: int, record: Acquired) -> tuple[Slot, int]:
         """Make the slot. It is always in one piece: if the acquisition fails, nobody knows of its parts."""

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DurableSessionError, StoreUnavailableError
-from strands_dapr_session.journal.commit import prepare, write
-from strands_dapr_session.journal.fence import deleted, fenced_by
-from strands_dapr_session.journal.registry import is_live
+from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.records.records import SegmentsPlanned
 from strands_dapr_session.records.wire import encode_record
-from strands_dapr_session.stores.base import KeyConflict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +29,6 @@ class Committer:
     `add`, `stop` and the attributes may be used from any thread; the rest happens on the I/O thread.
 
     Attributes:
-        sequence: The last slot that was acknowledged.
         failure: Why nothing more will be written.
     """
 
@@ -45,10 +41,7 @@ class Committer:
             packer: What packs the log when it has become long.
         """
         self._context = context
-        self._layout = claim.layout
-        self._lease = claim.record.lease
-        self._verified = claim.verified
-        self._unverified: list[str] = []
+        self._log = LogWriter(context, claim)
         self._packer = packer
         self._lock = threading.Lock()
         self._ready: list[bytes] = []
@@ -56,8 +49,12 @@ class Committer:
         self._acknowledged = 0
         self._running = False
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self.sequence = claim.slot.number
         self.failure: DurableSessionError | None = None
+
+    @property
+    def sequence(self) -> int:
+        """The last slot that was acknowledged."""
+        return self._log.sequence
 
     def add(self, records: Sequence[bytes]) -> None:
         """Take encoded records along; does nothing after a failure."""
@@ -109,8 +106,8 @@ class Committer:
                 await self._commit(records)
                 self._acknowledged += len(records)
                 self._answer()
-        except KeyConflict as conflict:
-            self._fail(fenced_by(self._layout, self.sequence + 1, conflict))
+            if self.failure is not None:  # stopped meanwhile, and some may still wait for what was dropped
+                self._fail(self.failure)
         except DurableSessionError as error:
             self._fail(error)
         except BaseException as error:
@@ -118,33 +115,13 @@ class Committer:
             raise
 
     async def _commit(self, records: list[bytes]) -> None:
-        number = self.sequence + 1
-        plan = self._packer.plan_for(number)
+        plan = self._packer.plan_for(self.sequence + 1)
         if plan is not None:
             records = [encode_record(SegmentsPlanned((plan,))), *records]
-        slot = prepare(self._context.store, self._layout, number, records)
-        self._unverified += slot.keys
-        await write(self._context, slot)
-        if self._context.seconds() - self._verified > self._lease:
-            await self._verify()
-        self.sequence = number
+        slot = await self._log.write(records)
         self._packer.committed(slot)
         if plan is not None:
-            self._packer.start(self._layout, plan, number)
-
-    async def _verify(self) -> None:
-        """Make sure that the journal still exists.
-
-        Whoever deletes a journal leaves its fences in place for a lease. After that nothing stops a commit. So an owner
-        that has been silent for so long asks the registry, and cleans up after itself if it is too late.
-        """
-        now = self._context.seconds()
-        if await is_live(self._context, self._layout):
-            self._verified = now
-            self._unverified.clear()
-            return
-        await self._context.store.delete_many(self._unverified)
-        raise deleted(self._layout)
+            self._packer.start(self._log.layout, plan, slot.number)
 
     def _take(self) -> list[bytes]:
         """Take what goes into the next commit."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from strands_dapr_session.errors import StoredDataError
 from strands_dapr_session.journal.head import read_head, write_head
 from strands_dapr_session.journal.load import read_log, read_segments
 from strands_dapr_session.journal.packing import Packing, to_merge
-from strands_dapr_session.journal.purge import purge
-from strands_dapr_session.journal.registry import is_live
+from strands_dapr_session.journal.registry import is_live, place_of
 from strands_dapr_session.journal.tidying import delete_plan, tidy
 from strands_dapr_session.stores.base import KeyConflict
 from strands_dapr_session.stores.settle import settle_create, settle_replace
@@ -44,7 +44,12 @@ async def compact(context: Context, layout: Layout, plan: str, through: int) -> 
         StoredDataError: What is stored is damaged; nothing was changed.
         StoreUnavailableError: The head may or may not have moved.
     """
-    log = await read_log(context, layout, to_merge)
+    try:
+        log = await read_log(context, layout, to_merge)
+    except StoredDataError:
+        if await is_live(context, layout):
+            raise
+        return None  # it was deleted meanwhile
     if log.head.sequence >= through or log.end < through:
         return None
     del log.slots[through - log.head.sequence :]
@@ -59,10 +64,11 @@ async def compact(context: Context, layout: Layout, plan: str, through: int) -> 
     for key, value in packed.pieces:
         await settle_create(context.store, key, value, context.retry)
     moved = await _move(context, log, packed.head, plan)
-    if not await is_live(context, layout):
-        # Deleted meanwhile, and whoever did that may have looked before this wrote.
+    place = await place_of(context, layout.session_id, layout.root_id)
+    if layout.incarnation != place.live and layout.incarnation not in place.dead:
+        # Deleted meanwhile, to the last key but these. Some stores let a head be replaced that is gone.
         await delete_plan(context, layout, plan)
-        await purge(context, layout)
+        await context.store.delete_many([layout.head])
         return None
     return packed.head if moved else None
 

@@ -14,8 +14,8 @@ from strands_dapr_session.journal.commit import prepare, write
 from strands_dapr_session.journal.fence import DELETION
 from strands_dapr_session.journal.layout import Layout
 from strands_dapr_session.journal.load import read_log
-from strands_dapr_session.journal.purge import holds_fences, purge
-from strands_dapr_session.journal.registry import Place, change_place, roots_of
+from strands_dapr_session.journal.purge import holds_fences, purge, purge_again
+from strands_dapr_session.journal.registry import Place, change_place, place_of
 from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import KeyConflict
@@ -31,8 +31,8 @@ async def fence_off(context: Context, wish: Wish) -> Claim | None:
     Raises:
         SessionBusyError: Somebody else owns it and is alive.
     """
-    place = (await roots_of(context, wish.session_id)).get(wish.root_id)
-    if place is None or place.live is None:
+    place = await place_of(context, wish.session_id, wish.root_id)
+    if place.live is None:
         return None
     return await acquire(context, wish)
 
@@ -45,19 +45,23 @@ async def delete_journal(context: Context, wish: Wish, claim: Claim | None) -> N
         wish: Which, and who deletes it.
         claim: What `fence_off` returned for it.
     """
+    fence = ""
     if claim is not None:
         dead = claim.layout.incarnation
         await change_place(context, wish.session_id, wish.root_id, partial(_with_dead, dead))
-        await _fence_again(context, wish, claim)
-    place = (await roots_of(context, wish.session_id)).get(wish.root_id)
-    for incarnation in place.dead if place is not None else ():
+        fence = await _fence_again(context, wish, claim)
+    place = await place_of(context, wish.session_id, wish.root_id)
+    if claim is not None and claim.layout.incarnation not in place.dead:
+        await context.store.delete_many([fence])  # somebody else has deleted it to the end meanwhile
+    for incarnation in place.dead:
         layout = Layout(wish.session_id, wish.root_id, incarnation)
         if await holds_fences(context, layout):
             # They go with the rest. An owner that they stop looks into the registry once it has been silent for a
             # lease; until then they must stay.
             await context.sleep(max(wish.settings.lease, claim.before.lease if claim and claim.before else 0))
-        await purge(context, layout)
+        remains = await purge(context, layout)
         await change_place(context, wish.session_id, wish.root_id, partial(_without, incarnation))
+        await purge_again(context, layout, remains)
 
 
 def _with_dead(incarnation: str, place: Place) -> Place:
@@ -71,7 +75,7 @@ def _without(incarnation: str, place: Place) -> Place | None:
     return Place(place.live, dead) if place.live or dead else None
 
 
-async def _fence_again(context: Context, wish: Wish, claim: Claim) -> None:
+async def _fence_again(context: Context, wish: Wish, claim: Claim) -> str:
     """Take the end of the log once more.
 
     Somebody may have become the owner before the registry called the journal dead. Nobody can after that: so whoever
@@ -81,10 +85,11 @@ async def _fence_again(context: Context, wish: Wish, claim: Claim) -> None:
     again = Acquired(wish.acquisition, context.workers.name, takeover=True, lease=wish.settings.lease)
     records = [encode_record(DELETION)]
     while True:
+        slot = prepare(context.store, layout, number, records)
         try:
-            await write(context, prepare(context.store, layout, number, records))
+            await write(context, slot)
         except KeyConflict:
             number = (await read_log(context, layout, lambda _: [])).end + 1
             records = [encode_record(again), encode_record(DELETION)]
         else:
-            return
+            return slot.key

@@ -14,10 +14,9 @@ from strands_dapr_session.journal.commit import LONGEST_COMMIT
 from strands_dapr_session.journal.committer import Committer
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.fold import fold, fold_politely
-from strands_dapr_session.journal.layout import Layout, check_id, random_name, shard_key
-from strands_dapr_session.journal.load import read_settled_log
+from strands_dapr_session.journal.layout import check_id, random_name
+from strands_dapr_session.journal.load import read_journal
 from strands_dapr_session.journal.packer import Packer
-from strands_dapr_session.journal.registry import place_in
 from strands_dapr_session.journal.sessions import delete_journals
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
@@ -105,14 +104,9 @@ class Journal:
 
     async def _read(self) -> Log | None:
         """Read the journal; None if there is none. On the I/O thread."""
-        store = self._context.store
-        await store.open()
-        key = shard_key(self.session_id)
-        place = place_in(key, await store.get(key), self.session_id, self.root_id)
-        if place.live is None:
-            return None
-        log = await read_settled_log(self._context, Layout(self.session_id, self.root_id, place.live))
-        if not self.owned:
+        await self._context.store.open()
+        log = await read_journal(self._context, self.session_id, self.root_id)
+        if log is not None and not self.owned:
             self._packer.saw(log)
         return log
 

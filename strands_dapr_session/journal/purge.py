@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session.errors import StoredDataError
@@ -32,8 +33,21 @@ async def holds_fences(context: Context, layout: Layout) -> bool:
     )
 
 
-async def purge(context: Context, layout: Layout) -> None:
-    """Delete every key of a journal to which nobody can write any more. It may be deleted in part already."""
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Where somebody who has not noticed yet that a journal is deleted may still write.
+
+    Attributes:
+        slots: Slots.
+        plans: Compactions.
+    """
+
+    slots: frozenset[int]
+    plans: tuple[str, ...]
+
+
+async def purge(context: Context, layout: Layout) -> Remains:
+    """Delete every key of a journal that the registry calls dead. It may be deleted in part already."""
     head = read_head(layout, await context.store.get(layout.head))
     await tidy(context, layout, head)
     pages = await _read_pages(context, layout, head)
@@ -53,6 +67,19 @@ async def purge(context: Context, layout: Layout) -> None:
         await context.store.delete_many(run.keys(layout))
     await delete_all(context, [layout.slot(number) for number in tail])
     await context.store.delete_many([layout.head])
+    slots = {*head.kept, *takeovers, *range(1, _PAGE + 1), *tail, max(tail, default=head.sequence) + 1}
+    return Remains(frozenset(slots), tuple({*plans, *head.orphans}))
+
+
+async def purge_again(context: Context, layout: Layout, remains: Remains) -> None:
+    """Delete what somebody wrote after it was purged, and before the registry forgot it.
+
+    Whoever writes to a journal looks into the registry afterwards. Either that is late enough to find the journal
+    forgotten, and they clean up; or it was forgotten after they had written, and this finds what they wrote.
+    """
+    for plan in remains.plans:
+        await delete_plan(context, layout, plan)
+    await delete_all(context, [layout.head, *map(layout.slot, sorted(remains.slots))])
 
 
 async def _read_pages(context: Context, layout: Layout, head: Head) -> list[tuple[Run, Page]]:

@@ -69,11 +69,15 @@ def place_in(key: str, entry: Entry | None, session_id: str, root_id: str) -> Pl
     return read_shard(key, entry).get(session_id, {}).get(root_id) or Place(None, [])
 
 
+async def place_of(context: Context, session_id: str, root_id: str) -> Place:
+    """Look a journal up."""
+    key = shard_key(session_id)
+    return place_in(key, await context.store.get(key), session_id, root_id)
+
+
 async def is_live(context: Context, layout: Layout) -> bool:
     """Tell whether the registry still names an incarnation of a journal."""
-    key = shard_key(layout.session_id)
-    place = place_in(key, await context.store.get(key), layout.session_id, layout.root_id)
-    return place.live == layout.incarnation
+    return (await place_of(context, layout.session_id, layout.root_id)).live == layout.incarnation
 
 
 async def change_place(

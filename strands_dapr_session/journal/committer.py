@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.packer import Packer
 
 _TOGETHER: Final = 1024 * 1024
-"""Bytes above which no further record joins a commit, so that a small one does not wait for megabytes."""
+"""Bytes above which nothing further joins a commit, so that a small record does not wait for megabytes."""
 
 
 class Committer:
@@ -44,7 +44,7 @@ class Committer:
         self._log = LogWriter(context, claim)
         self._packer = packer
         self._lock = threading.Lock()
-        self._ready: list[bytes] = []
+        self._ready: list[Sequence[bytes]] = []
         self._added = 0
         self._acknowledged = 0
         self._running = False
@@ -57,11 +57,11 @@ class Committer:
         return self._log.sequence
 
     def add(self, records: Sequence[bytes]) -> None:
-        """Take encoded records along; does nothing after a failure."""
+        """Take encoded records along, all of them in one commit; does nothing after a failure."""
         with self._lock:
-            if self.failure is not None:
+            if self.failure is not None or not records:
                 return
-            self._ready += records
+            self._ready.append(records)
             self._added += len(records)
             start = not self._running
             self._running = True
@@ -127,12 +127,13 @@ class Committer:
         """Take what goes into the next commit."""
         with self._lock:
             size = count = 0
-            for record in self._ready:
-                size += len(record)
+            for group in self._ready:
+                size += sum(map(len, group))
                 if count and size > _TOGETHER:
                     break
                 count += 1
-            records, self._ready = self._ready[:count], self._ready[count:]
+            records = [record for group in self._ready[:count] for record in group]
+            self._ready = self._ready[count:]
             self._running = bool(records)
             return records
 

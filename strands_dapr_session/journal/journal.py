@@ -152,7 +152,7 @@ class Journal:
                 raise RuntimeError("this journal is owned already: release it before it is acquired again")
             self.abandon()
             known = None if self._is_caller_behind else self._position
-        encoded = [_encode(record) for record in first]
+        encoded = _encode(first)
         tenure = Tenure(self._context, random_name(), self.settings.lease, self)
         try:
             wish = Wish(self.session_id, self.root_id, self.settings, tenure.acquisition, encoded)
@@ -197,20 +197,22 @@ class Journal:
         return Acquisition(view, moved=moved, takeover=claim.record.takeover)
 
     def append(self, *records: Record) -> None:
-        """Hand over records, in order. They travel in the background, together with others that are ready.
+        """Hand over records, in order: all of them get into the same commit, or none.
+
+        They travel in the background, together with others that are ready.
 
         Does nothing after a failure: `barrier` tells about it.
 
         Raises:
             RuntimeError: The journal is not owned.
             UnencodableValueError: A record cannot follow those before it. Neither it nor anything after it is written.
-            TooLargeError: A record is longer than a commit may be.
+            TooLargeError: Together they are longer than a commit may be. Nothing is written.
         """
         with self._lock:
             committer = self._committer()
             if committer.failure is not None:
                 return
-            encoded = [_encode(record) for record in records]
+            encoded = _encode(records)
             for record in records:
                 try:
                     self._view.apply(record)
@@ -290,12 +292,13 @@ class Journal:
         return tenure.committer
 
 
-def _encode(record: Record) -> bytes:
-    encoded = encode_record(record)
-    if len(encoded) > LONGEST_COMMIT:
-        raise TooLargeError(
-            f"{type(record).__name__} has {len(encoded)} bytes, more than the {LONGEST_COMMIT} that one record may have"
-        )
+def _encode(records: Sequence[Record]) -> list[bytes]:
+    """Encode records that belong together, and so must fit into one commit."""
+    encoded = [encode_record(record) for record in records]
+    size = sum(map(len, encoded))
+    if size > LONGEST_COMMIT:
+        names = ", ".join(sorted({type(record).__name__ for record in records}))
+        raise TooLargeError(f"{names}: {size} bytes are more than the {LONGEST_COMMIT} that one commit may have")
     return encoded
 
 

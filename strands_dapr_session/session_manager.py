@@ -141,7 +141,10 @@ class DaprSessionManager(SessionManager):
         self.sync_agent(agent)
 
     def redact_latest_message(self, redact_message: Message, agent: Agent, **_: Any) -> None:
-        """Record a message whose content was redacted in place, and forget what was recorded of it before.
+        """Record a message whose content was redacted in place.
+
+        What is restored, and what a model sees, is the redacted message from here on. The journal is a log: what was
+        recorded before stays in its history until the session is deleted.
 
         Raises:
             DurableSessionError: It could not be recorded.

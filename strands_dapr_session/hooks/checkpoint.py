@@ -241,14 +241,14 @@ class CheckpointHooks(HookProvider):
             return  # a background task: what the model got for this call is an acknowledgement
         try:
             result = pack_value(event.result, path="toolResult")
-            state = recording.documents.changed(event.agent)
+            state, version = recording.documents.changed(event.agent)
             nested = recording.nested.pop(tool_use_id, [])
             beside = recording.beside()
             recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
         except DurableSessionError as error:
             recording.fail(error)
             return
-        recording.documents.take(event.agent, state)
+        recording.documents.take(state, version)
         recording.results[tool_use_id] = result
         recording.in_doubt.discard(tool_use_id)
 

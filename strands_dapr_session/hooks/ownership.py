@@ -147,7 +147,7 @@ class Borrower:
         """Keep the last records back, or write down at once why there is more to come. See `Ownership.end`."""
         if any(isinstance(record, InvocationFinished) for record in last):
             totals = recording.documents.difference(TOTALS, strands_compat.totals(agent))
-            recording.documents.take(agent, totals)
+            recording.documents.take(totals)
             self._keep([*last, *totals])
             return
         recording.journal.mistrust()

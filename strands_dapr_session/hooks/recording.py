@@ -108,12 +108,12 @@ class Recording:
         Raises:
             UnencodableValueError: Something in the agent would not survive storage.
         """
-        documents = self.documents.changed(agent)
+        documents, version = self.documents.changed(agent)
         if self.invocation is not None:
             documents += self.documents.difference(PROGRESS, self.invocation.progress.document())
         compare = self.transcript.changed if thorough else self.transcript.appended
         edits = compare(agent.messages, self.results)
-        self.documents.take(agent, documents)
+        self.documents.take(documents, version)
         if not self.batch:
             self.results.clear()
             self.in_doubt.clear()

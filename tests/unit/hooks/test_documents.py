@@ -1,0 +1,47 @@
+"""What changed in an agent besides its messages is recorded, once, and never lost."""
+
+from __future__ import annotations
+
+from strands import Agent
+
+from strands_dapr_session.hooks.documents import Documents
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.testing.model import ScriptedModel
+
+
+def agent_with(**state: object) -> Agent:
+    return Agent(model=ScriptedModel(["done"]), state=state, callback_handler=None)
+
+
+def state_in(documents: Documents, agent: Agent) -> list[object]:
+    records, _ = documents.changed(agent)
+    return [unpack_value(record.value) for record in records if record.name == "state" and record.value]
+
+
+def test_what_did_not_change_is_not_recorded_again() -> None:
+    agent, documents = agent_with(a=1), Documents("")
+    assert state_in(documents, agent) == [{"a": 1}]
+    documents.take(*documents.changed(agent))
+    assert documents.changed(agent)[0] == []
+
+
+def test_a_change_between_looking_and_recording_is_found_the_next_time() -> None:
+    """A tool in a thread of its own may set state at any time."""
+    agent, documents = agent_with(a=1), Documents("")
+    records, version = documents.changed(agent)
+    agent.state.set("a", 2)
+    documents.take(records, version)
+    assert state_in(documents, agent) == [{"a": 2}]
+
+
+def test_what_was_not_taken_is_found_again() -> None:
+    agent, documents = agent_with(a=1), Documents("")
+    documents.changed(agent)
+    assert state_in(documents, agent) == [{"a": 1}]
+
+
+def test_a_state_that_was_replaced_is_found() -> None:
+    agent, documents = agent_with(a=1), Documents("")
+    documents.take(*documents.changed(agent))
+    agent.state = agent_with(b=2).state
+    assert state_in(documents, agent) == [{"b": 2}]

@@ -188,9 +188,13 @@ class CheckpointHooks(HookProvider):
             return
         await recording.check()
         invocation.progress.count(event.message)
-        if event.message["role"] == "assistant" and not tool_use_ids(event.message):
+        is_answer = event.message["role"] == "assistant"
+        if is_answer and not tool_use_ids(event.message):
             return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
-        self._record(recording, event.agent)
+        # What a conversation manager did before the model was asked goes with the answer. Without one it is not
+        # recorded: the manager does it again, to what it was done to before, when the model is asked again.
+        thorough = is_answer and strands_compat.edits_history_midway(event.agent)
+        self._record(recording, event.agent, thorough=thorough)
 
     async def _outside(self, recording: Recording, agent: Agent, message: Message) -> None:
         """Record a message that was added while no invocation runs, as a direct tool call does."""
@@ -208,8 +212,6 @@ class CheckpointHooks(HookProvider):
         if recording is None or recording.invocation is None:
             return
         await recording.check()
-        if strands_compat.edits_history_midway(event.agent):
-            self._record(recording, event.agent, thorough=True)
 
     async def _before_tool(self, event: BeforeToolCallEvent) -> None:
         """Let a tool start only on acknowledged ground."""

@@ -7,6 +7,7 @@ from one that another hook is about to rewrite) up to, not including, 2.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
 
 from strands import interrupt as _interrupt
 from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
@@ -152,6 +153,19 @@ def answer(agent: Agent, answers: Mapping[str, Any]) -> None:
             for id_, each in state["interrupts"].items()
         }
         load(agent, {"interrupt_state": {**state, "interrupts": interrupts}})
+
+
+def answers_for_tool(agent: Agent, tool_use_id: str) -> dict[str, Any]:
+    """Read what people answered to interrupts of an agent that is a tool, from the state of the agent that uses it.
+
+    There the ids of the tool's interrupts have a prefix (`agent/_agent_as_tool.py`, 1.62; not before 1.52).
+    """
+    prefix = f"v1:agent_as_tool:{quote(tool_use_id, safe='')}:"
+    return {
+        id_.removeprefix(prefix): each["response"]
+        for id_, each in interrupt_state(agent)["interrupts"].items()
+        if id_.startswith(prefix) and each.get("response") is not None
+    }
 
 
 def has_own_session(agent: Agent) -> bool:

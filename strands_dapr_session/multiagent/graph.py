@@ -58,7 +58,7 @@ class GraphShape:
         self._clear_statuses()
         graph.deserialize_state(
             {
-                "status": Status.EXECUTING.value,
+                "status": (Status.INTERRUPTED if interrupts["activated"] else Status.EXECUTING).value,
                 "completed_nodes": named("completed"),
                 # Nothing in Strands takes a node out again: a run that failed once would end FAILED for ever.
                 "failed_nodes": [name for name in named("failed") if name not in batch],

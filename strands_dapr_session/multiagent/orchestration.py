@@ -16,8 +16,13 @@ from strands.hooks import (
 from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import DurableSessionError, LimitReachedError
-from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING
+from strands_dapr_session.errors import (
+    ConfigurationError,
+    DurableSessionError,
+    InvocationConflictError,
+    LimitReachedError,
+)
+from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, INVOCATION_ID, RUNNING
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.run import Recorded, Run
@@ -94,15 +99,19 @@ class Orchestration:
 
     # -- the run -------------------------------------------------------------------------------------------------
 
-    async def _before_run(self, event: BeforeMultiAgentInvocationEvent) -> None:  # noqa: ARG002
+    async def _before_run(self, event: BeforeMultiAgentInvocationEvent) -> None:
         """Own the journal, and set the orchestrator back to where its records end."""
+        if self.run is not None and self.run.is_announced:
+            raise InvocationConflictError(
+                f"{self.shape.orchestrator.id!r} runs already: one object runs one task at a time"
+            )
         self._leave_nodes()
         self.run = None
         if not self._is_root and self.visit is None:
             return  # somebody calls a nested orchestrator on its own
         view = await self.root.acquire() if self._is_root else self.root.found.take(self.scope)
         try:
-            self.run = self.open(view)
+            self.run = self.open(view, self._key(event))
             if self._is_root and self.run.is_answered:
                 # Strands has yet to look at the answers, and refuses the call if they are none: nobody would release.
                 await self.root.release()
@@ -111,31 +120,48 @@ class Orchestration:
                 await self.root.release()
             raise
 
-    def open(self, view: View) -> Run:
-        """Decide what the call is: the unfinished run of this visit goes on, else a new one begins.
+    def _key(self, event: BeforeMultiAgentInvocationEvent) -> str | None:
+        key = (event.invocation_state or {}).get(INVOCATION_ID) if self._is_root else None
+        if key is not None and (not isinstance(key, str) or not key.strip()):
+            raise ConfigurationError(f"invocation_state[{INVOCATION_ID!r}] must be a non-empty string, got {key!r}")
+        return key
+
+    def open(self, view: View, key: str | None = None) -> Run:
+        """Decide what the call is.
+
+        * The unfinished run of this visit goes on. Whether the task is the same will be seen later (see `Root`).
+        * The id of the last run, which has finished: Strands goes through its last batch again, with recorded results.
+        * Else a new one begins.
 
         Raises:
+            InvocationConflictError: The id is that of an earlier run.
             DriftError: The orchestrator is not the one that began, and may not go on.
             LimitReachedError: The run stands at one of the orchestrator's limits.
         """
         scope = view.scope(self.scope)
         recorded = Recorded.read(scope)
-        if recorded is None or not is_owed(view, self.scope, self.visit):
-            self.shape.begin_anew(scope)
-            return Run(self.scope)
-        return self._resume(recorded)
+        if recorded is not None and (
+            is_owed(view, self.scope, self.visit) or (key is not None and key == recorded.invocation.key)
+        ):
+            return self._resume(recorded)
+        if key is not None and key in view.finished:
+            raise InvocationConflictError(
+                f"invocation id {key!r} is that of an earlier run of {self.shape.orchestrator.id!r}. Only the last run "
+                "can hand out its result again; use an id of its own for each task."
+            )
+        self.shape.begin_anew(scope)
+        return Run(self.scope, key=key)
 
     def _resume(self, recorded: Recorded) -> Run:
-        orchestrator, scope = self.shape.orchestrator, recorded.scope
+        orchestrator, scope, last = self.shape.orchestrator, recorded.scope, recorded.invocation
         owed = list(recorded.batch["nodes"])
-        fingerprint = scope.invocation.fingerprint if scope.invocation is not None else b""
-        check_topology(orchestrator, fingerprint, owed, self.root.settings.drift)
-        run = Run(self.scope, recorded.run_id, int(recorded.status["attempt"]) + 1, is_resumed=True)
-        run.task = scope.invocation.prompt if scope.invocation is not None else b""
+        check_topology(orchestrator, last.fingerprint, owed, self.root.settings.drift)
+        run = Run(self.scope, last.id, last.key, int(recorded.status["attempt"]) + 1, last.prompt, is_resumed=True)
+        run.is_replayed = last.finished
         run.number, run.batch, run.visits = recorded.batch["number"], owed, dict(recorded.batch["visits"])
         run.history = len(recorded.batch["state"]["order"])
         run.finished, run.handovers = recorded.finished(orchestrator.nodes)
-        waits = recorded.status["state"] == INTERRUPTED
+        waits = recorded.status["state"] == INTERRUPTED and not run.is_replayed
         run.is_answered = waits and (self._is_root or self.is_answering)
         results = recorded.results(orchestrator.nodes)
         self.shape.restore_beside(scope)
@@ -175,13 +201,16 @@ class Orchestration:
 
     async def _announce(self, run: Run, node_id: str) -> None:
         """Write down what this call does, together with its first batch."""
+        run.is_announced = True
+        if run.is_replayed:
+            return
         if self._is_root and run.is_answered:
             await self.root.acquire_again()
         orchestrator = self.shape.orchestrator
         records: list[Record] = []
         if not run.is_resumed:
             run.task = self.root.pack_task(orchestrator.state.task)
-            records.append(InvocationStarted(self.scope, run.id, None, run.task, describe(orchestrator), 1))
+            records.append(InvocationStarted(self.scope, run.id, run.key, run.task, describe(orchestrator), 1))
         records.append(run.note_status(RUNNING, self.visit))
         if run.is_answered:
             records.append(run.note_interrupts(strip(strands_compat.orchestrator_interrupts(orchestrator))))
@@ -191,7 +220,6 @@ class Orchestration:
         if node_id not in run.pending:
             records += self._next_batch(run, node_id)
         self.root.journal.append(*records)
-        run.is_announced = True
 
     def _next_batch(self, run: Run, node_id: str) -> list[Record]:
         run.count_visits()
@@ -210,7 +238,7 @@ class Orchestration:
             return
         is_finished = self.shape.status == "completed"
         try:
-            last = self._last_records(run) if run.is_announced else []
+            last = self._last_records(run) if run.is_announced and not run.is_replayed else []
         except DurableSessionError as problem:
             last, run.error = [], run.error or problem
         if not is_finished:
@@ -276,6 +304,8 @@ class Orchestration:
         node = self.shape.orchestrator.nodes[node_id]
         if node_id in run.finished:
             self._replaced[node_id] = node.executor
+            if node_id in self.agents and self.shape.is_reset(run, node_id):
+                self.root.restore_agent(self.agents[node_id], node.executor)
             node.executor = ReplayedNode(node.executor, run.finished[node_id], self._handing_over(run, node_id))
         elif node_id in self.agents:
             recording = self.agents[node_id]

@@ -117,15 +117,19 @@ class Root:
         view = self.journal.load_sync()
         self._renew(view)
         recorded = Recorded.read(view.scope(ROOT))
-        if recorded is not None and recorded.status["state"] == INTERRUPTED:
+        if recorded is not None and not recorded.invocation.finished and recorded.status["state"] == INTERRUPTED:
             self.orchestration.open(view)  # so that callers see what it waits for
 
     def _renew(self, view: View) -> None:
         self.found.renew(view)
         self.answers = {}
         for recording, agent in self._agents:
-            if recording.scope in view.scopes:
-                restore_borrowed(recording, agent, view, may_wait=False)
+            self.restore_agent(recording, agent)
+
+    def restore_agent(self, recording: Recording, agent: Agent) -> None:
+        """Make a node's agent what the journal said it was when it was last read."""
+        if recording.scope in self.found.view.scopes:
+            restore_borrowed(recording, agent, self.found.view, may_wait=False)
 
     async def acquire(self) -> View:
         """Own the journal, and bring everything up to what it says.
@@ -133,10 +137,6 @@ class Root:
         Raises:
             DurableSessionError: Somebody else owns it, or it cannot be read.
         """
-        if self.orchestration.run is not None and self.orchestration.run.is_announced:
-            raise InvocationConflictError(
-                f"{self.orchestration.shape.orchestrator.id!r} runs already: one object runs one task at a time"
-            )
         if self.journal.owned:
             self.journal.abandon()  # left over from a call that Strands refused before it began
         acquisition = await self.journal.acquire()
@@ -192,7 +192,7 @@ class Root:
         """
         view = await self.acquire()
         recorded = Recorded.read(view.scope(ROOT))
-        if recorded is None:
+        if recorded is None or recorded.invocation.finished:
             await self.release()
             return
         self.journal.mistrust()
@@ -237,18 +237,28 @@ class Root:
             return
         unfinished = self.unpack_task(run.task)
         name = orchestration.shape.orchestrator.id
+        if run.is_replayed:
+            self._refuse()
+            raise InvocationConflictError(
+                f"invocation id {run.key!r} has finished the task {unfinished!r} of {name!r}. Use an id of its own for "
+                "each task; to get the recorded result again, give the same task or None."
+            )
         if self.settings.unfinished == "resume":
             logger.warning("orchestrator_id=<%s> | an unfinished task goes on; the new task is not run", name)
             return
-        orchestration.run = None
-        self.journal.mistrust()
-        io_thread.run_sync(self.release())
+        self._refuse()
         raise UnfinishedRunError(
             f"{name!r} has not finished the task {unfinished!r}. Call it again with that task (or None) to finish it, "
             'pass unfinished="resume" to finish it whatever the task, or give it up with '
             "session_manager.abandon(orchestrator).",
             unfinished,
         )
+
+    def _refuse(self) -> None:
+        """Let go of the journal before Strands is stopped, at a place from which no event follows."""
+        self.orchestration.run = None
+        self.journal.mistrust()
+        io_thread.run_sync(self.release())
 
 
 class _Tap:

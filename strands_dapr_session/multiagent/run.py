@@ -15,7 +15,7 @@ from strands_dapr_session.records.records import Noted
 if TYPE_CHECKING:
     from strands.multiagent.base import NodeResult
 
-    from strands_dapr_session.records.view import ScopeView
+    from strands_dapr_session.records.view import InvocationView, ScopeView
 
 BATCH: Final = "batch"
 """Kind of the note that says which nodes are under way, and what the orchestrator was like before."""
@@ -31,10 +31,12 @@ class Run:
     Attributes:
         scope: The orchestrator's path.
         id: Ours, the same for every attempt.
+        key: The id that the caller gave, if any.
         attempt: 1 for the first call that works on it.
         task: The task as it is recorded, packed; empty before it is known.
         is_resumed: It was begun by an earlier call.
         is_answered: It waited for answers of a person, and this call brings them.
+        is_replayed: It has finished before; this call hands out its recorded result.
         is_announced: What this call does is written down.
         number: Counts the batches.
         batch: The nodes that run, or are to run, at the same time.
@@ -49,10 +51,12 @@ class Run:
 
     scope: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    key: str | None = None
     attempt: int = 1
     task: bytes = b""
     is_resumed: bool = False
     is_answered: bool = False
+    is_replayed: bool = False
     is_announced: bool = False
     number: int = 0
     batch: list[str] = field(default_factory=list)
@@ -112,15 +116,16 @@ class Recorded:
     """What the notes of a scope say about its last run."""
 
     scope: ScopeView
+    invocation: InvocationView
     status: dict[str, Any]
     batch: dict[str, Any]
 
     @classmethod
     def read(cls, scope: ScopeView) -> Recorded | None:
-        """Read the notes; None if there are none of a run that is unfinished."""
-        if scope.invocation is None or scope.invocation.finished or BATCH not in scope.notes:
+        """Read the notes; None if there was no run."""
+        if scope.invocation is None or BATCH not in scope.notes:
             return None
-        return cls(scope, unpack_value(scope.notes[STATUS]), unpack_value(scope.notes[BATCH]))
+        return cls(scope, scope.invocation, unpack_value(scope.notes[STATUS]), unpack_value(scope.notes[BATCH]))
 
     @property
     def run_id(self) -> str:

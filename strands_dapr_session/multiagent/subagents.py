@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
@@ -31,6 +31,7 @@ class _Call:
     parent: Recording
     tool_use_id: str
     agent: Agent
+    answers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def scope(self) -> str:
@@ -66,7 +67,8 @@ class SubAgentHooks(HookProvider):
             return
         if isinstance(agent, Agent) and not strands_compat.has_own_session(agent):
             self._listen(agent)
-            _call.set(_Call(parent, tool_use_id, agent))
+            answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
+            _call.set(_Call(parent, tool_use_id, agent, answers))
 
     def _bind(self, event: BeforeInvocationEvent) -> None:
         """Record the agent below the tool call, once: it may be called again by whatever it runs."""
@@ -77,13 +79,9 @@ class SubAgentHooks(HookProvider):
         parent, scope, found = call.parent, call.scope, call.parent.found
         visit = f"{call.parent.invocation.id}:{call.tool_use_id}"
         kept = parent.nested
-        recording = Recording(
-            parent.journal,
-            scope,
-            parent.settings,
-            Borrower(lambda records: kept.__setitem__(call.tool_use_id, records)),
-            found,
-        )
+        borrower = Borrower(lambda records: kept.__setitem__(call.tool_use_id, records))
+        borrower.answers = call.answers
+        recording = Recording(parent.journal, scope, parent.settings, borrower, found)
         recording.visit = visit
         is_used = found.has_taken(scope)
         if is_used or (scope in found.view.scopes and not is_owed(found.view, scope, visit)):

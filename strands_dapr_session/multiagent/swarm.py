@@ -56,7 +56,7 @@ class SwarmShape:
         swarm = self.orchestrator
         swarm.deserialize_state(
             {
-                "status": Status.EXECUTING.value,
+                "status": (Status.INTERRUPTED if interrupts["activated"] else Status.EXECUTING).value,
                 "node_history": self._names(state),
                 "node_results": {},
                 "next_nodes_to_execute": batch,

@@ -156,6 +156,8 @@ class CheckpointHooks(HookProvider):
             recording.owed = True
             records.append(recording.note_status(FAILED))
         elif result.stop_reason == "interrupt":
+            completed = strands_compat.batch_of(strands_compat.interrupt_state(event.agent))
+            invocation.settled = tuple(result["toolUseId"] for result in completed)
             records.append(recording.note_status(INTERRUPTED))
         else:
             finished = pack_value(_recorded_result(result, invocation), path="result")

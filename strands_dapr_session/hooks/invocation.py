@@ -80,6 +80,7 @@ class Invocation:
         resumed: It was begun earlier, and is unfinished.
         next_prompt: What the caller really asked for, to be run when this one has finished.
         answered: It waited for answers of a person, and now has them.
+        settled: Tool calls of the open batch that had results when it last asked a person. Strands puts these first.
         reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
         depth: Invocations of this agent under way at the same time (Strands allows more than one on request).
     """
@@ -92,12 +93,20 @@ class Invocation:
     resumed: bool = False
     next_prompt: Messages | None = None
     answered: bool = False
+    settled: tuple[str, ...] = ()
     reinjected: bool = False
     depth: int = 1
 
     def status(self, state: str, **details: Any) -> bytes:
         """Write the note that tells later readers how it stands."""
+        if self.settled:
+            details["settled"] = list(self.settled)
         return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)
+
+    def in_order(self, batch: list[str]) -> list[str]:
+        """Sort the tool calls of the open batch as an uninterrupted run has their results in its message."""
+        first = [tool_use_id for tool_use_id in self.settled if tool_use_id in batch]
+        return [*first, *(tool_use_id for tool_use_id in batch if tool_use_id not in first)]
 
 
 def pack_prompt(given: Messages, effective: Messages) -> bytes:

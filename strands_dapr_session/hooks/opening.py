@@ -127,7 +127,8 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         last.id,
         attempt,
     )
-    return Invocation(last.key, prompt, last.id, attempt, progress, resumed=True, answered=answered)
+    settled = tuple(recording.status.get("settled", ()))
+    return Invocation(last.key, prompt, last.id, attempt, progress, resumed=True, answered=answered, settled=settled)
 
 
 def _cannot_go_on(recording: Recording, agent: Agent) -> bool:

@@ -92,7 +92,8 @@ class ResumeHook(HookProvider):
             strands_compat.reactivate_answers(event.agent)
             event.messages = invocation.prompt[invocation.progress.messages :]
             return
-        results = [unpack_value(recording.results[id_]) for id_ in recording.batch if id_ in recording.results]
+        order = invocation.in_order(recording.batch)
+        results = [unpack_value(recording.results[id_]) for id_ in order if id_ in recording.results]
         state = strands_compat.half_finished_batch(
             strands_compat.interrupt_state(event.agent), event.agent.messages[-1], results
         )
@@ -112,8 +113,9 @@ class ResumeHook(HookProvider):
             return
         invocation = recording.invocation
         if invocation is not None and invocation.reinjected and event.message["role"] == "user":
-            # Strands puts recorded results before new ones; an uninterrupted run has them as they were asked for.
-            position = {tool_use_id: index for index, tool_use_id in enumerate(recording.batch)}
+            # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
+            order = invocation.in_order(recording.batch)
+            position = {tool_use_id: index for index, tool_use_id in enumerate(order)}
             event.message["content"].sort(
                 key=lambda block: position.get(block.get("toolResult", {}).get("toolUseId", ""), len(position))
             )

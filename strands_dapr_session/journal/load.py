@@ -253,8 +253,8 @@ async def _read_more(context: Context, log: Log, keys: Sequence[str]) -> Mapping
     """Read keys, and look on the way whether the head is still the same.
 
     What a head replaces is deleted only when it is replaced in its turn. So this shows all of it, unless the journal is
-    packed twice while the keys of one read are read one after the other. An owner looks again after that, see
-    `acquire`; somebody who only reads might then see an older state.
+    packed and then packed again while the keys of one read are read one after the other. An owner looks again after
+    that, see `acquire`; somebody who only reads might then see an older state.
     """
     entries = await context.store.get_many([*keys, log.layout.head])
     head = entries.get(log.layout.head)

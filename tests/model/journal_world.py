@@ -116,6 +116,7 @@ class JournalWorld(World):
     faults: int = 0
     now: float = 0.0
     moves: int = 0
+    compactions: int = 0
     revives: bool = False
     entries: dict[str, Entry] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -329,6 +330,7 @@ async def _own(world: JournalWorld, context: Context, name: str, claim: Claim, s
         except SessionDeletedError:
             return None
         world.acknowledged(layout, slot.number, slot.value)
+        world.compactions += letter in "pP"
         if letter == "p":
             await compact(context, layout, plan, slot.number)
         elif letter == "P":
@@ -349,8 +351,8 @@ async def reader(world: JournalWorld, name: str) -> None:
     log = await read_journal(world.context(name), SESSION, ROOT)
     if log is None:
         return
-    if world.moves - moves > 1:
-        return  # packed twice while many keys were read: only an owner can be sure, by looking again
+    if world.moves > moves and world.compactions > 1:
+        return  # packed again while many keys were read: only an owner can be sure, by looking again
     view, incarnation = fold(log), log.layout.incarnation
     ends = range(before.get(incarnation, 0), len(world.truth.get(incarnation, [])) + 1)
     if not any(world.same(view, log.layout, end) for end in ends):

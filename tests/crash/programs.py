@@ -1,0 +1,372 @@
+"""The agents that get killed, each with a script that its model follows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from strands import Agent, ToolContext, tool
+from strands.agent.conversation_manager import SlidingWindowConversationManager, SummarizingConversationManager
+from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent
+from strands.types.exceptions import ContextWindowOverflowException
+
+from strands_dapr_session.testing import ledger
+from strands_dapr_session.testing.model import ScriptedModel
+from strands_dapr_session.testing.program import Call, Program
+
+# A takeover that waited for the lease would run into the timeout.
+PATIENT = {"lease": 60.0, "busy_timeout": 20.0}
+
+
+@tool
+async def look_up(item: str) -> str:
+    """Look something up."""
+    return f"{item} costs 3"
+
+
+@tool
+async def add(a: int, b: int) -> str:
+    """Add."""
+    return str(a + b)
+
+
+@tool
+def send(text: str) -> str:
+    """Send something, as a plain function in a thread."""
+    return f"sent {text}"
+
+
+@tool
+async def wait(milliseconds: int) -> str:
+    """Wait."""
+    await asyncio.sleep(milliseconds / 1000)
+    return f"waited {milliseconds}"
+
+
+@tool(context=True)
+async def remember(key: str, value: int, tool_context: ToolContext) -> str:
+    """Keep a value in the agent's state."""
+    state = tool_context.agent.state
+    state.set(key, "nearly")
+    await asyncio.sleep(0.002)
+    state.set(key, value)
+    return f"{key} is {value}"
+
+
+@tool(context=True)
+async def count(tool_context: ToolContext) -> str:
+    """Count in the agent's state."""
+    total = (tool_context.agent.state.get("total") or 0) + 1
+    tool_context.agent.state.set("total", total)
+    return f"counted to {total}"
+
+
+@tool
+async def long_text(letter: str, length: int) -> str:
+    """Return a long text."""
+    return letter * length
+
+
+@tool(context=True)
+async def picture(size: int, tool_context: ToolContext) -> dict[str, Any]:
+    """Return an image."""
+    pixels = bytes(range(256)) * (size // 256)
+    return {
+        "toolUseId": tool_context.tool_use["toolUseId"],
+        "status": "success",
+        "content": [{"image": {"format": "png", "source": {"bytes": pixels}}}, {"json": {"size": size, "ok": True}}],
+    }
+
+
+@tool
+async def fail(times: int) -> str:
+    """Raise as often as it is told."""
+    so_far = len(ledger.current().entries("raise"))
+    if so_far < times:
+        ledger.current().note("raise", tool="fail")
+        raise ValueError("not yet")
+    return "at last"
+
+
+@tool
+async def always_fail() -> str:
+    """Raise."""
+    raise ValueError("never")
+
+
+@tool(context=True)
+async def approve(what: str, tool_context: ToolContext) -> str:
+    """Ask a person."""
+    answer = tool_context.interrupt("approval", reason={"what": what})
+    return f"{what}: {answer}"
+
+
+def agent(session_manager: Any, script: Any, tools: list[Any], **options: Any) -> Agent:
+    return Agent(
+        model=ScriptedModel(script), tools=tools, session_manager=session_manager, callback_handler=None, **options
+    )
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+
+def sequential_agent(session_manager: Any) -> Agent:
+    script = [
+        [("look_up", {"item": "tea"})],
+        [("add", {"a": 3, "b": 4})],
+        [("send", {"text": "7"})],
+        "That makes 7.",
+    ]
+    return agent(session_manager, script, [look_up, add, send])
+
+
+def parallel_agent(session_manager: Any) -> Agent:
+    script = [
+        [("wait", {"milliseconds": 6}), ("wait", {"milliseconds": 0}), ("wait", {"milliseconds": 3})],
+        [("send", {"text": "a"}), ("add", {"a": 1, "b": 2}), ("send", {"text": "b"})],
+        "All done.",
+    ]
+    return agent(session_manager, script, [wait, send, add])
+
+
+def remembering_agent(session_manager: Any) -> Agent:
+    script = [
+        [("remember", {"key": "a", "value": 1})],
+        [("remember", {"key": "b", "value": 2}), ("remember", {"key": "c", "value": 3}), ("add", {"a": 1, "b": 1})],
+        [("count", {})],
+        [("count", {})],
+        "I shall remember.",
+    ]
+    return agent(session_manager, script, [remember, add, count], state={"given": {"deep": [1, None, True]}})
+
+
+sequential = Program(sequential_agent, ["What does tea for two cost?"], PATIENT)
+parallel = Program(parallel_agent, ["Do three things at once, twice."], PATIENT)
+remembering = Program(remembering_agent, ["Remember a few things."], PATIENT)
+
+
+# -- conversation managers --------------------------------------------------------------------------------------------
+
+
+def _many_turns(session_manager: Any, manager: Any) -> Agent:
+    script = [[("add", {"a": number, "b": 0})] for number in range(5)] + ["Five sums."]
+    return agent(session_manager, script, [add], conversation_manager=manager)
+
+
+class NamingModel(ScriptedModel):
+    """Numbers its visits by the prompt: those that it sees may be fewer than there were."""
+
+    def _position(self, messages: Any) -> tuple[str, int, int]:  # type: ignore[override]  # there it needs no self
+        prompt, visit, number = super()._position(messages)
+        return prompt, visit if number else list(self._script).index(prompt) + 1, number
+
+
+def window_agent(session_manager: Any) -> Agent:
+    script: dict[str, list[Any]] = {
+        "First": [[("add", {"a": 1, "b": 1})], "One."],
+        "Second": [[("add", {"a": 2, "b": 2})], "Two."],
+        "Third": [[("add", {"a": 3, "b": 3})], [("look_up", {"item": "tea"})], "Three."],
+    }
+    return Agent(
+        model=NamingModel(script),
+        tools=[add, look_up],
+        session_manager=session_manager,
+        callback_handler=None,
+        conversation_manager=SlidingWindowConversationManager(window_size=4),
+    )
+
+
+def window_per_turn_agent(session_manager: Any) -> Agent:
+    return _many_turns(session_manager, SlidingWindowConversationManager(window_size=4, per_turn=True))
+
+
+def window_every_second_turn_agent(session_manager: Any) -> Agent:
+    return _many_turns(session_manager, SlidingWindowConversationManager(window_size=4, per_turn=2))
+
+
+def _too_long(messages: Any, limit: int) -> bool:
+    return len(repr(messages)) > limit
+
+
+def truncating_agent(session_manager: Any) -> Agent:
+    def overflow(messages: Any) -> Any:
+        if _too_long(messages, 3000):
+            return ContextWindowOverflowException("too long")
+        return [("add", {"a": 1, "b": 1})]
+
+    script = [
+        [("long_text", {"letter": "x", "length": 2000})],
+        [("long_text", {"letter": "y", "length": 2000})],
+        overflow,
+        "It fits.",
+    ]
+    manager = SlidingWindowConversationManager(window_size=40)
+    return agent(session_manager, script, [long_text, add], conversation_manager=manager)
+
+
+def summarizing_agent(session_manager: Any) -> Agent:
+    def overflow(messages: Any) -> Any:
+        return ContextWindowOverflowException("too long") if len(messages) > 6 else [("add", {"a": 9, "b": 9})]
+
+    turns: list[Any] = [[("add", {"a": number, "b": 0})] for number in range(3)]
+    script = _Summaries({"Sum up": [*turns, overflow, "Done."]})
+    manager = SummarizingConversationManager(summary_ratio=0.5, preserve_recent_messages=2)
+    return agent(session_manager, script, [add], conversation_manager=manager)
+
+
+class _Summaries(dict[str, Any]):
+    """A script that also knows what to say when it is asked for a summary; the prompt may have been summed up."""
+
+    def __missing__(self, prompt: str) -> Any:
+        if "summar" in prompt.lower() and not prompt.startswith("SUMMARY"):
+            return ["SUMMARY of it all."]
+        return self["Sum up"]
+
+
+window = Program(window_agent, ["First", "Second", "Third"], PATIENT)
+window_per_turn = Program(window_per_turn_agent, ["Add up"], PATIENT)
+window_every_second_turn = Program(window_every_second_turn_agent, ["Add up"], PATIENT)
+truncating = Program(truncating_agent, ["Read a lot"], PATIENT)
+summarizing = Program(summarizing_agent, ["Sum up"], PATIENT)
+
+
+# -- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def _rewrite(event: AfterToolCallEvent) -> None:
+    if event.tool_use["name"] == "add":
+        event.result["content"] = [{"text": f"rewritten {event.result['content'][0].get('text')}"}]
+
+
+def _retry_once(event: AfterToolCallEvent) -> None:
+    retried = event.invocation_state.setdefault("retried", set())
+    if event.tool_use["toolUseId"] not in retried and event.tool_use["name"] == "look_up":
+        retried.add(event.tool_use["toolUseId"])
+        event.retry = True
+
+
+def _greet(event: BeforeInvocationEvent) -> None:
+    if event.messages:
+        event.messages = [
+            *event.messages[:-1],
+            {"role": "user", "content": [*event.messages[-1]["content"], {"text": "Hello, please."}]},
+        ]
+
+
+def rewriting_agent(session_manager: Any) -> Agent:
+    script = {
+        "Hello, please.": [
+            [("add", {"a": 1, "b": 2}), ("look_up", {"item": "tea"})],
+            [("add", {"a": 3, "b": 4})],
+            "Rewritten.",
+        ]
+    }
+    made = agent(session_manager, script, [add, look_up])
+    made.add_hook(_rewrite, AfterToolCallEvent)
+    made.add_hook(_greet, BeforeInvocationEvent)
+    return made
+
+
+def retrying_agent(session_manager: Any) -> Agent:
+    script = [[("add", {"a": 1, "b": 2}), ("look_up", {"item": "tea"})], "Twice looked up."]
+    made = agent(session_manager, script, [add, look_up])
+    made.add_hook(_retry_once, AfterToolCallEvent)
+    return made
+
+
+rewriting = Program(rewriting_agent, ["Add"], PATIENT)
+retrying = Program(retrying_agent, ["Look it up"], PATIENT)
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def approving_agent(session_manager: Any) -> Agent:
+    script = [
+        [("add", {"a": 1, "b": 2}), ("approve", {"what": "payment"}), ("send", {"text": "x"})],
+        [("approve", {"what": "shipping"})],
+        "Approved twice.",
+    ]
+    return agent(session_manager, script, [add, approve, send])
+
+
+def say_yes(name: str, reason: Any) -> str:
+    return f"yes to {reason['what']} ({name})"
+
+
+approving = Program(approving_agent, ["Pay and ship"], PATIENT, answer=say_yes)
+
+
+# -- prompts ----------------------------------------------------------------------------------------------------------
+
+
+def conversing_agent(session_manager: Any) -> Agent:
+    script = {
+        "First": [[("add", {"a": 1, "b": 1})], "One."],
+        "Second": [[("add", {"a": 2, "b": 2})], [("look_up", {"item": "tea"})], "Two."],
+        "Third": [[("send", {"text": "3"})], "Three."],
+        "Look at this": [[("add", {"a": 5, "b": 5})], "Seen."],
+    }
+    return agent(session_manager, script, [add, look_up, send])
+
+
+BLOCKS = [
+    {"document": {"format": "pdf", "name": "paper", "source": {"bytes": b"%PDF\x00\xff" * 50}}},
+    {"text": "Look at this"},
+]
+
+two_prompts = Program(conversing_agent, ["First", "Second"], PATIENT)
+blocks = Program(conversing_agent, ["First", BLOCKS], PATIENT)
+unnamed = Program(conversing_agent, [Call("First", id=None), Call("Second", id=None)], PATIENT)
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+class FlakyModel(ScriptedModel):
+    """Raises at its second call, once in all processes."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(messages) == 3 and not ledger.current().entries("raise"):
+            ledger.current().note("raise", model="flaky")
+            raise ConnectionError("the model is not there")
+        async for event in super().stream(messages, *args, **kwargs):
+            yield event
+
+
+def flaky_agent(session_manager: Any) -> Agent:
+    script = [[("add", {"a": 1, "b": 2}), ("send", {"text": "x"})], [("look_up", {"item": "tea"})], "Recovered."]
+    return Agent(
+        model=FlakyModel(script), tools=[add, send, look_up], session_manager=session_manager, callback_handler=None
+    )
+
+
+def failing_agent(session_manager: Any) -> Agent:
+    script = [[("always_fail", {}), ("add", {"a": 1, "b": 2})], [("look_up", {"item": "tea"})], "One failed."]
+    return agent(session_manager, script, [always_fail, add, look_up])
+
+
+flaky = Program(flaky_agent, ["Try"], PATIENT)
+flaky_again = Program(flaky_agent, [Call("Try", attempts=2)], PATIENT)
+failing = Program(failing_agent, ["Fail"], PATIENT)
+
+
+# -- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def large_agent(session_manager: Any) -> Agent:
+    script = [
+        [
+            ("long_text", {"letter": "x", "length": 1_500_000}),
+            ("picture", {"size": 1_280_000}),
+            ("add", {"a": 1, "b": 1}),
+        ],
+        [("picture", {"size": 256})],
+        "z" * 200_000,
+    ]
+    return agent(session_manager, script, [long_text, picture, add])
+
+
+large = Program(
+    large_agent, [[{"image": {"format": "png", "source": {"bytes": b"\x00\xff" * 600_000}}}, {"text": "Go"}]], PATIENT
+)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from strands_dapr_session.errors import DurableSessionError, SessionBusyError, StoredDataError
 from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare, write
+from strands_dapr_session.journal.fold import fold
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.layout import Layout, random_name, shard_key
 from strands_dapr_session.journal.load import Log, read_further, read_log
@@ -26,10 +27,11 @@ from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import Entry, KeyConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.settings import JournalSettings
+    from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Claim:
         before: The owner that it takes over.
         first: How many of the records given are in that slot; none if they were too long for it.
         log: The journal up to and including that slot; None if nothing changed since the position given.
+        view: What it says, up to and including the acquisition; None if there is no log, or nobody asked.
         stamp: The head that was last seen.
         verified: When the registry was seen to name the journal, in `Context.seconds`.
     """
@@ -77,6 +80,7 @@ class Claim:
     before: Acquired | None
     first: int
     log: Log | None
+    view: View | None
     stamp: bytes
     verified: float
 
@@ -91,6 +95,8 @@ class Wish:
         settings: What to do when somebody else owns it.
         acquisition: The name to give to the ownership.
         first: Encoded records to write together with the acquisition.
+        understand: What makes a view of the journal, before anything is written to it; None if its contents are of no
+            interest.
     """
 
     session_id: str
@@ -98,6 +104,7 @@ class Wish:
     settings: JournalSettings
     acquisition: str
     first: Sequence[bytes] = ()
+    understand: Callable[[Log], View] | None = fold
 
 
 async def acquire(context: Context, wish: Wish, known: Position | None = None) -> Claim:
@@ -110,6 +117,7 @@ async def acquire(context: Context, wish: Wish, known: Position | None = None) -
 
     Raises:
         SessionBusyError: Somebody else owns it and is alive.
+        StoredDataError: What is stored is damaged; nothing was changed.
     """
     attempt = _Attempt(context, wish)
     if known is not None and known.owner is None:
@@ -179,6 +187,7 @@ class _Attempt:
     async def claim(self, position: Position, log: Log | None) -> Claim | None:
         """Try to own the journal at the slot after a position; None when that failed."""
         context, layout, number = self._context, position.layout, position.sequence + 1
+        view = await self._understand(log)
         record = Acquired(
             self._wish.acquisition,
             context.workers.name,
@@ -208,9 +217,16 @@ class _Attempt:
             if not log.holds(number, slot.value):
                 return None
             del log.slots[number - log.head.sequence :]
+            view = await self._understand(log)
         elif log is not None:
             log.slots.append(Entry(slot.value, ""))
-        return Claim(layout, slot, record, position.owner, first, log, head.stamp, verified)
+            if view is not None:
+                _apply(log, number, view)
+        return Claim(layout, slot, record, position.owner, first, log, view, head.stamp, verified)
+
+    async def _understand(self, log: Log | None) -> View | None:
+        understand = self._wish.understand
+        return None if log is None or understand is None else await self._context.offload(lambda: understand(log))
 
     def _prepare(self, layout: Layout, number: int, record: Acquired) -> tuple[Slot, int]:
         """Make the slot. It is always in one piece: if the acquisition fails, nobody knows of its parts."""
@@ -218,6 +234,12 @@ class _Attempt:
         if sum(map(len, first)) <= LONGEST_SLOT // 2:
             return prepare(self._context.store, layout, number, [encoded, *first]), len(first)
         return prepare(self._context.store, layout, number, [encoded]), 0
+
+
+def _apply(log: Log, number: int, view: View) -> None:
+    for record in log.records(number):
+        view.apply(record, key=log.layout.slot(number))
+    view.sequence = number
 
 
 def _position(log: Log) -> Position:

@@ -157,11 +157,10 @@ class Journal:
         try:
             wish = Wish(self.session_id, self.root_id, self.settings, tenure.acquisition, encoded)
             claim = await tenure.begin(lambda: self._acquire(wish, known))
-            found = None if claim.log is None else await fold_politely(claim.log)
         except BaseException:
             tenure.give_up()
             raise
-        return self._begin(tenure, claim, found, first, encoded)
+        return self._begin(tenure, claim, first, encoded)
 
     async def _acquire(self, wish: Wish, known: Position | None) -> Claim:
         """Acquire, on the I/O thread."""
@@ -172,20 +171,18 @@ class Journal:
             self._packer.saw(claim.log)
         return claim
 
-    def _begin(
-        self, tenure: Tenure, claim: Claim, found: View | None, first: Sequence[Record], encoded: list[bytes]
-    ) -> Acquisition:
+    def _begin(self, tenure: Tenure, claim: Claim, first: Sequence[Record], encoded: list[bytes]) -> Acquisition:
         """Take over what an acquisition found."""
         with self._lock:
             before = self._position
             sequence, layout = (before.sequence, before.layout) if before else (0, claim.layout)
             moved = self._is_caller_behind or (sequence, layout) != (claim.slot.number - 1, claim.layout)
-            if found is None or not moved:
+            if claim.view is None or not moved:
                 for record in (claim.record, *first[: claim.first]):
                     self._view.apply(record)
                 view = self._view
             else:
-                self._view, view = found.without_bodies(), found
+                self._view, view = claim.view.without_bodies(), claim.view
             self._view.sequence = claim.slot.number
             self._is_caller_behind = False
             self._position = Position(claim.layout, claim.slot.number, claim.stamp, claim.record, own=True)

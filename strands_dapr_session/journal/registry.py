@@ -56,7 +56,7 @@ def read_shard(key: str, entry: Entry | None) -> Sessions:
         _, sessions = unpack_value(open_sealed(key, entry.value), key=key)
         return {
             _text(session): {
-                _text(root): Place(live or None, [*map(_text, dead)]) for root, (live, *dead) in roots.items()
+                _text(root): Place(_text(live) or None, [*map(_text, dead)]) for root, (live, *dead) in roots.items()
             }
             for session, roots in sessions.items()
         }

@@ -59,7 +59,10 @@ async def delete_journals(context: Context, session_id: str, roots: Sequence[str
     """Delete journals of a session, all of them or none."""
     holder = _Holder()
     tenure = Tenure(context, random_name(), settings.lease, holder)
-    wishes = [Wish(session_id, root, settings, tenure.acquisition, (encode_record(DELETION),)) for root in roots]
+    wishes = [
+        Wish(session_id, root, settings, tenure.acquisition, (encode_record(DELETION),), understand=None)
+        for root in roots
+    ]
     try:
         await io_thread.run(_delete(context, wishes))
     except BaseException:

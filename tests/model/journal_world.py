@@ -312,7 +312,7 @@ async def worker(world: JournalWorld, name: str, *scripts: str) -> None:
 async def _own(world: JournalWorld, context: Context, name: str, claim: Claim, script: str) -> Position | None:
     layout, log = claim.layout, LogWriter(context, claim)
     world.acknowledged(layout, claim.slot.number, claim.slot.value)
-    if claim.log is not None and not world.same(fold(claim.log), layout, claim.slot.number):
+    if claim.view is not None and not world.same(claim.view, layout, claim.slot.number):
         raise ViolationError(f"{name} owns the journal from slot {claim.slot.number}, but its view is not the log")
     for letter in script:
         plan = f"plan-{name}{log.sequence}"
@@ -362,7 +362,7 @@ async def reader(world: JournalWorld, name: str) -> None:
 async def deleter(world: JournalWorld, name: str) -> None:
     """Delete the journal."""
     context = world.context(name)
-    wish = Wish(SESSION, ROOT, SETTINGS, name, (encode_record(DELETION),))
+    wish = Wish(SESSION, ROOT, SETTINGS, name, (encode_record(DELETION),), understand=None)
     await delete_journal(context, wish, await fence_off(context, wish))
 
 

@@ -500,7 +500,10 @@ def _result(result: Any) -> dict[str, Any]:
     nodes = getattr(result, "execution_order", None) or getattr(result, "node_history", [])
     found = {
         "status": result.status.value,
-        "results": {name: sorted(str(each).split("\n")) for name, each in sorted(result.results.items())},
+        "results": {
+            name: [each.status.value, *sorted(str(one) for one in each.get_agent_results())]
+            for name, each in sorted(result.results.items())
+        },
         "usage": result.accumulated_usage["totalTokens"],
         "latency": result.accumulated_metrics["latencyMs"],
         "count": result.execution_count,

@@ -52,14 +52,18 @@ ASKING = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+NEWEST = pytest.mark.newest_dependencies
+"""Before Strands 1.5x a nested swarm that failed counted as completed, and agents as tools could not ask."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=NEWEST if "swarm failed" in n else ()) for n in CASES])
 def test_resumed(name: str, tmp_path: Path) -> None:
     build, lives = CASES[name]
 
     assert_same(build, ALONE, lives, tmp_path)
 
 
-@pytest.mark.parametrize("name", ASKING)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=NEWEST if "as tool" in n else ()) for n in ASKING])
 def test_answered(name: str, tmp_path: Path) -> None:
     build, lives = ASKING[name]
 
@@ -102,7 +106,7 @@ def test_what_was_recorded_does_not_run_again(tmp_path: Path) -> None:
     [
         orchestrators.graph_with_tool,
         orchestrators.with_tool,
-        orchestrators.asking_tool,
+        pytest.param(orchestrators.asking_tool, marks=NEWEST),
     ],
 )
 def test_killed_around_every_write(build: Callable[[Any], Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,7 @@ class World:
         for name in names:
             executor = self.agent(name)
             builder.add_node(executor, name)
-        for one, other in zip(names, names[1:], strict=False):
+        for one, other in itertools.pairwise(names):
             builder.add_edge(one, other)
         return builder.set_graph_id("g").set_max_node_executions(most).set_session_manager(manager).build()
 
@@ -268,7 +269,7 @@ def test_id_of_an_earlier_run_is_refused(world: World) -> None:
     again = graph("second", invocation_state={"invocation_id": "2"})
 
     assert world.asked == ["a", "a"]
-    assert str(again.results["a"]).strip() == "done a"
+    assert str(again.results["a"].result).strip() == "done a"
     assert graph("third", invocation_state={"invocation_id": "3"}).status == Status.COMPLETED
 
 

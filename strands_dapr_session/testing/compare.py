@@ -122,7 +122,7 @@ def results_are_equal(reference: Run, run: Run) -> Iterator[str]:
     returned = {entry["id"]: entry for entry in run.of("returned")}
     for id_ in expected.keys() - returned.keys():
         yield f"call {id_} never returned"
-    is_in_pieces = bool(reference.of("raised", "interrupted"))
+    is_in_pieces = bool(reference.of("raised", "interrupted") or run.of("raised", "interrupted"))
     for life in run.lives:
         for entry in life.of("returned"):
             with_usage = not is_in_pieces and entry["id"] not in life.found("finished")

@@ -165,14 +165,17 @@ class CrashTest:
             self._reference = run
         return self._reference
 
-    def moments(self) -> list[Kill]:
-        """List the moments of the first process's life.
+    def moments(self, life: int = 1) -> list[Kill]:
+        """List the moments in the life of a process of the uninterrupted run.
 
         They are around store calls that write, before those that read, and around runs of tools and calls of models.
+
+        Args:
+            life: Which process, counted from 1; a program that fails needs several.
         """
-        lived = self.uninterrupted().lives[0].first("lived")
+        lived = self.uninterrupted().working[life - 1].first("lived")
         if lived is None:
-            raise RuntimeError("the first process of the uninterrupted run died")
+            raise RuntimeError(f"process {life} of the uninterrupted run did not live to its end")
         found = []
         for what in ("store", "tool", "model"):
             for number, name in enumerate(lived[what], 1):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,14 +84,14 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def crash_test(
-    request: pytest.FixtureRequest, forks: ForkServer, workshop: Path
-) -> Callable[[Program, Place], CrashTest]:
+def crash_test(request: pytest.FixtureRequest, forks: ForkServer, workshop: Path) -> Callable[..., CrashTest]:
     """Make the crash test of a program in a place."""
     prefix = f"{request.node.name}"[:60].replace("/", "-")
+    numbers = itertools.count(1)
 
-    def make(program: Program, place: Place) -> CrashTest:
-        return CrashTest(program, place.url, workshop, starter=forks, keys=place.keys, name=f"{prefix}-{os.getpid()}")
+    def make(program: Program, place: Place, **options: Any) -> CrashTest:
+        name = f"{prefix}-{os.getpid()}-{next(numbers)}"
+        return CrashTest(program, place.url, workshop, starter=forks, keys=place.keys, name=name, **options)
 
     return make
 

@@ -10,6 +10,7 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager,
 from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent
 from strands.types.exceptions import ContextWindowOverflowException
 
+from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME
 from strands_dapr_session.testing import ledger
 from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.testing.program import Call, Program
@@ -92,6 +93,13 @@ async def fail(times: int) -> str:
 async def always_fail() -> str:
     """Raise."""
     raise ValueError("never")
+
+
+@tool
+async def charge(cents: int) -> str:
+    """Charge a card."""
+    await asyncio.sleep(0.002)
+    return f"charged {cents}"
 
 
 @tool(context=True)
@@ -295,6 +303,48 @@ def say_yes(name: str, reason: Any) -> str:
 
 
 approving = Program(approving_agent, ["Pay and ship"], PATIENT, answer=say_yes)
+
+
+# -- tools in doubt ---------------------------------------------------------------------------------------------------
+
+
+def _careful_agent(session_manager: Any) -> Agent:
+    """Charges twice, once alone and once beside something harmless."""
+    script = [
+        [("charge", {"cents": 5})],
+        [("charge", {"cents": 7}), ("add", {"a": 1, "b": 1})],
+        [("add", {"a": 2, "b": 2})],
+        "Charged.",
+    ]
+    return agent(session_manager, script, [charge, add])
+
+
+def _asking_agent(session_manager: Any) -> Agent:
+    """Charges twice, never beside anything: after an interrupt Strands gives results in another order."""
+    script = [[("charge", {"cents": 5})], [("charge", {"cents": 7})], [("add", {"a": 2, "b": 2})], "Charged."]
+    return agent(session_manager, script, [charge, add])
+
+
+def find_out(tool_use: Any) -> str | None:
+    """Ask the one who would know whether a charge took place: the ledger."""
+    ended = [entry["id"] for entry in ledger.current().entries("tool-end")]
+    return f"charged {tool_use['input']['cents']}" if tool_use["toolUseId"] in ended else None
+
+
+def run_it_again(name: str, reason: Any) -> str:
+    assert (name, reason["tool"]) == (INTERRUPT_NAME, "charge")
+    return "rerun"
+
+
+def skip_it(name: str, reason: Any) -> str:
+    assert (name, reason["tool"]) == (INTERRUPT_NAME, "charge")
+    return "skip"
+
+
+never_twice = Program(_careful_agent, ["Charge"], {**PATIENT, "in_doubt": {"charge": "never_twice"}})
+reconciled = Program(_careful_agent, ["Charge"], {**PATIENT, "in_doubt": {"charge": find_out}})
+asked_to_run = Program(_asking_agent, ["Charge"], {**PATIENT, "in_doubt": {"charge": "ask"}}, answer=run_it_again)
+asked_to_skip = Program(_careful_agent, ["Charge"], {**PATIENT, "in_doubt": {"charge": "ask"}}, answer=skip_it)
 
 
 # -- prompts ----------------------------------------------------------------------------------------------------------

@@ -157,13 +157,10 @@ def _joined(layout: Layout, number: int, manifest: list[Any], parts: Mapping[str
 
 def _items(key: str, payload: bytes) -> list[Any]:
     items = unpack_value(payload, key=key)
-    if (
-        type(items) is not list
-        or len(items) < len(("id", "record"))
-        or type(items[0]) is not bytes
-        or len(items[0]) != _COMMIT_ID_BYTES
-    ):
+    if type(items) is not list or len(items) < len(("id", "record")):
         raise DamagedDataError(key, "not a commit")
+    if type(items[0]) is not bytes or len(items[0]) != _COMMIT_ID_BYTES:
+        raise DamagedDataError(key, "a commit without an id")
     return items
 
 

@@ -113,20 +113,35 @@ def models_go_on(reference: Run, run: Run) -> Iterator[str]:
 
 
 def results_are_equal(reference: Run, run: Run) -> Iterator[str]:
-    """Every call returns what it returned in the uninterrupted run, in whichever process.
+    """Every call returns what it returned in the uninterrupted run, in whichever process."""
+    expected = {_name_of(entry): entry for entry in reference.of("returned")}
+    for name in expected.keys() - {_name_of(entry) for entry in run.of("returned")}:
+        yield f"call {name} never returned"
+    for entry in (entry for life in run.lives for entry in life.of("returned")):
+        name = _name_of(entry)
+        if name not in expected:
+            yield f"call {name} returned, and never did in the uninterrupted run"
+            continue
+        one, other = ({name: each.details.get(name) for name in _ABOUT_RESULTS} for each in (expected[name], entry))
+        if what := difference(one, other):
+            yield f"call {name}, {what}"
 
-    Tokens are compared only where nothing but a kill comes between: Strands counts them for each call, and a call that
-    raises or waits for answers is made in several.
+
+def tokens_are_equal(reference: Run, run: Run) -> Iterator[str]:
+    """Every call reports the tokens that it took in all processes together.
+
+    Compared only where nothing but kills come between: Strands counts them for each call, and a call that raises or
+    waits for answers is made in several.
     """
-    expected = {entry["id"]: entry for entry in reference.of("returned")}
-    returned = {entry["id"]: entry for entry in run.of("returned")}
-    for id_ in expected.keys() - returned.keys():
-        yield f"call {id_} never returned"
-    is_in_pieces = bool(reference.of("raised", "interrupted") or run.of("raised", "interrupted"))
+    if reference.of("raised", "interrupted") or run.of("raised", "interrupted"):
+        return
+    expected = {_name_of(entry): entry["usage"] for entry in reference.of("returned")}
     for life in run.lives:
         for entry in life.of("returned"):
-            with_usage = not is_in_pieces and entry["id"] not in life.found("finished")
-            yield from _compare_result(expected.get(entry["id"]), entry, with_usage=with_usage)
+            name = _name_of(entry)
+            is_replay = entry["id"] in life.found("finished")
+            if not is_replay and name in expected and (what := difference(expected[name], entry["usage"])):
+                yield f"tokens of call {name}: {what}"
 
 
 def endings_are_equal(reference: Run, run: Run) -> Iterator[str]:
@@ -160,6 +175,7 @@ RULES: tuple[Rule, ...] = (
     tools_run_as_often,
     models_go_on,
     results_are_equal,
+    tokens_are_equal,
     endings_are_equal,
     others_see_the_same,
 )
@@ -168,6 +184,11 @@ RULES: tuple[Rule, ...] = (
 def problems(reference: Run, run: Run, rules: Iterable[Rule] = RULES) -> list[str]:
     """List all that is wrong with a run."""
     return [problem for rule in rules for problem in rule(reference, run)]
+
+
+def _name_of(entry: Entry) -> str:
+    """Name a call: by its id, or by its prompt if it has none."""
+    return str(entry["id"] or entry["prompt"])
 
 
 def _by_id(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -214,13 +235,3 @@ def _is_recorded(outcomes: Sequence[str | None], index: int, life: Life) -> bool
     if answer is None:
         return False
     return life.found("answers").count(answer) >= outcomes[: index + 1].count(answer)
-
-
-def _compare_result(expected: Entry | None, found: Entry, *, with_usage: bool) -> Iterator[str]:
-    if expected is None:
-        yield f"call {found['id']} returned, and never did in the uninterrupted run"
-        return
-    names = (*_ABOUT_RESULTS, "usage") if with_usage else _ABOUT_RESULTS
-    one, other = ({name: entry.details.get(name) for name in names} for entry in (expected, found))
-    if what := difference(one, other):
-        yield f"call {found['id']}, {what}"

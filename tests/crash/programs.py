@@ -367,6 +367,9 @@ BLOCKS = [
 
 two_prompts = Program(conversing_agent, ["First", "Second"], PATIENT)
 blocks = Program(conversing_agent, ["First", BLOCKS], PATIENT)
+first = Program(conversing_agent, ["First"], PATIENT)
+second_only = Program(conversing_agent, [Call("Second", id="call-2")], PATIENT)
+nothing_new = Program(conversing_agent, [Call(None, id=None)], PATIENT)
 unnamed = Program(conversing_agent, [Call("First", id=None), Call("Second", id=None)], PATIENT)
 
 

@@ -19,8 +19,8 @@ from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare, wri
 from strands_dapr_session.journal.fold import fold
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.layout import Layout, random_name, shard_key
-from strands_dapr_session.journal.load import Log, read_further, read_log
-from strands_dapr_session.journal.registry import Place, change_place, is_live, place_in, place_of
+from strands_dapr_session.journal.load import Log, empty_log, read_further, read_log
+from strands_dapr_session.journal.registry import Place, change_place, is_live, place_in
 from strands_dapr_session.journal.worker import describe
 from strands_dapr_session.records.records import Acquired, Released
 from strands_dapr_session.records.wire import encode_record
@@ -125,9 +125,9 @@ async def acquire(context: Context, wish: Wish, known: Position | None = None) -
         if claim is not None:
             return claim
     while True:
-        layout = await attempt.find()
+        layout, is_new = await attempt.find()
         try:
-            log = await attempt.read_until_free(layout)
+            log = empty_log(layout) if is_new else await attempt.read_until_free(layout)
             claim = await attempt.claim(_position(log), log)
         except StoredDataError:
             if await is_live(context, layout):
@@ -154,19 +154,18 @@ class _Attempt:
         self._wish = wish
         self._patience = _Patience(context, wish.settings)
 
-    async def find(self) -> Layout:
-        """Find the journal in the registry, or enter it."""
-        place = await place_of(self._context, self._wish.session_id, self._wish.root_id)
-        if place.live is None:
-            fresh = random_name()
-            found = await change_place(
-                self._context,
-                self._wish.session_id,
-                self._wish.root_id,
-                lambda now: Place(now.live or fresh, now.dead),
+    async def find(self) -> tuple[Layout, bool]:
+        """Find the journal in the registry, or enter it; also tell whether it is new."""
+        session_id, root_id = self._wish.session_id, self._wish.root_id
+        key = shard_key(session_id)
+        entry = await self._context.store.get(key)
+        incarnation, fresh = place_in(key, entry, session_id, root_id).live, random_name()
+        if incarnation is None:
+            place = await change_place(
+                self._context, session_id, root_id, lambda now: Place(now.live or fresh, now.dead), entry
             )
-            place = found or place
-        return Layout(self._wish.session_id, self._wish.root_id, place.live or "")
+            incarnation = place.live if place is not None else None
+        return Layout(session_id, root_id, incarnation or fresh), incarnation == fresh
 
     async def read_until_free(self, layout: Layout) -> Log:
         """Read the journal; while somebody owns it, wait until they have released it or are dead."""

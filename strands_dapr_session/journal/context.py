@@ -41,6 +41,11 @@ def _seconds() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
+async def in_another_thread(function: Callable[[], T]) -> T:
+    """Run a function in a thread of the default executor; see `Context.offload`."""
+    return await asyncio.get_running_loop().run_in_executor(None, function)
+
+
 async def _inline(function: Callable[[], T]) -> T:
     return function()
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DamagedDataError, TooLargeError, UnencodableValueError
 from strands_dapr_session.journal.acquire import Position, Wish, acquire
 from strands_dapr_session.journal.commit import LONGEST_COMMIT
 from strands_dapr_session.journal.committer import Committer
-from strands_dapr_session.journal.context import Context
+from strands_dapr_session.journal.context import Context, in_another_thread
 from strands_dapr_session.journal.fold import fold, fold_politely
 from strands_dapr_session.journal.layout import check_id, random_name
-from strands_dapr_session.journal.load import read_journal
 from strands_dapr_session.journal.packer import Packer
+from strands_dapr_session.journal.reading import read_journal
 from strands_dapr_session.journal.sessions import delete_journals
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
@@ -26,14 +25,12 @@ from strands_dapr_session.records.view import View
 from strands_dapr_session.records.wire import encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from strands_dapr_session.journal.acquire import Claim
     from strands_dapr_session.journal.load import Log
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import StateStore
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Journal:
         self.session_id = check_id("session_id", session_id)
         self.root_id = check_id("root_id", root_id)
         self.settings = settings or JournalSettings()
-        self._context = Context(store, this_process, offload=_in_another_thread)
+        self._context = Context(store, this_process, offload=in_another_thread)
         self._packer = Packer(self._context, self.settings)
         self._lock = threading.RLock()
         self._position: Position | None = None
@@ -297,7 +294,3 @@ def _encode(records: Sequence[Record]) -> list[bytes]:
         names = ", ".join(sorted({type(record).__name__ for record in records}))
         raise TooLargeError(f"{names}: {size} bytes are more than the {LONGEST_COMMIT} that one commit may have")
     return encoded
-
-
-async def _in_another_thread(function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(None, function)

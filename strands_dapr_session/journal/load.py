@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from strands_dapr_session.errors import DamagedDataError, JournalGapError, StoredDataError, StoreUnavailableError
+from strands_dapr_session.errors import DamagedDataError, JournalGapError, StoreUnavailableError
 from strands_dapr_session.journal.commit import part_keys, read_records
 from strands_dapr_session.journal.head import Head, Run, Segment, read_head
-from strands_dapr_session.journal.layout import Layout
-from strands_dapr_session.journal.registry import is_live, place_of
 from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, open_sealed
 from strands_dapr_session.records.records import Acquired, Released
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from strands_dapr_session.journal.context import Context
+    from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import Entry
 
@@ -120,34 +119,9 @@ async def read_log(context: Context, layout: Layout, choose: Callable[[Head], li
     raise StoreUnavailableError(f"journal {layout.base!r} is packed faster than it can be read")
 
 
-async def read_journal(context: Context, session_id: str, root_id: str) -> Log | None:
-    """Read a journal for somebody who will not acquire it; None if there is none.
-
-    Raises:
-        StoredDataError: Something is damaged or missing.
-    """
-    while True:
-        place = await place_of(context, session_id, root_id)
-        if place.live is None:
-            return None
-        layout = Layout(session_id, root_id, place.live)
-        try:
-            return await _read_settled_log(context, layout)
-        except StoredDataError:
-            if await is_live(context, layout):
-                raise  # otherwise it was deleted while it was read
-
-
-async def _read_settled_log(context: Context, layout: Layout) -> Log:
-    """Read a journal as it is, not as somebody who fails to acquire it makes it look.
-
-    An acquisition that does not hold may lie in a slot that was packed and deleted while the journal was read. It can
-    only be the last thing that is seen, so a log that ends in an acquisition is compared with the head once more.
-    """
-    while True:
-        log = await read_log(context, layout)
-        if not log.slots or not isinstance(log.records(log.end)[0], Acquired) or not await has_moved(context, log):
-            return log
+def empty_log(layout: Layout) -> Log:
+    """Make the log of a journal to which nobody has written."""
+    return Log(layout, Head(layout.session_id, layout.root_id), None)
 
 
 async def read_further(context: Context, log: Log, extra: Sequence[str] = ()) -> tuple[Log, Mapping[str, Entry]]:

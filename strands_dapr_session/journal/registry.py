@@ -81,7 +81,11 @@ async def is_live(context: Context, layout: Layout) -> bool:
 
 
 async def change_place(
-    context: Context, session_id: str, root_id: str, edit: Callable[[Place], Place | None]
+    context: Context,
+    session_id: str,
+    root_id: str,
+    edit: Callable[[Place], Place | None],
+    entry: Entry | None = None,
 ) -> Place | None:
     """Change one entry of the registry.
 
@@ -91,12 +95,13 @@ async def change_place(
         root_id: The root.
         edit: Makes the new place from the present one, None to remove it; may be called again when others change the
             document meanwhile, so it must see by itself when nothing is left to do.
+        entry: The document as it was just read, if it was.
 
     Returns:
         The place as it is now.
     """
     key = shard_key(session_id)
-    entry = await context.store.get(key)
+    entry = entry or await context.store.get(key)
     while True:
         sessions = read_shard(key, entry)
         roots = sessions.setdefault(session_id, {})

@@ -29,8 +29,9 @@ from strands_dapr_session.journal.delete import delete_journal, fence_off
 from strands_dapr_session.journal.fence import DELETION
 from strands_dapr_session.journal.fold import fold
 from strands_dapr_session.journal.layout import Layout, shard_key
-from strands_dapr_session.journal.load import Log, read_journal
+from strands_dapr_session.journal.load import Log
 from strands_dapr_session.journal.log_writer import LogWriter
+from strands_dapr_session.journal.reading import read_journal
 from strands_dapr_session.journal.registry import Place, Sessions, _write_shard, place_in
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.records import Acquired, Record, Released, SegmentsPlanned, Spliced

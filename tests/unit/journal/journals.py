@@ -10,8 +10,8 @@ from strands_dapr_session.journal.acquire import Claim, Wish, acquire
 from strands_dapr_session.journal.compaction import compact
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.fold import fold
-from strands_dapr_session.journal.load import read_journal
 from strands_dapr_session.journal.log_writer import LogWriter
+from strands_dapr_session.journal.reading import read_journal
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import (

@@ -2,6 +2,9 @@
 
 Only the generated stub of the Dapr SDK is used: `DaprClient` blocks on a health probe of its own, prints, and hides the
 options that safe writes need.
+
+gRPC does not survive a fork, so all channels are closed before one. That helps only if nobody else in the process keeps
+gRPC running: who uses it for other things and forks must do the same, or start processes by *spawn*.
 """
 
 from __future__ import annotations
@@ -182,7 +185,7 @@ class Sidecar:
         """Close all channels, and open none until `let_go`. Returns when no call is under way."""
         self._held = asyncio.Event()
         await self.close()
-        while self._under_way:  # noqa: ASYNC110 - they are cancelled, and end within a turn or two of the loop
+        while self._under_way or self._retiring:  # noqa: ASYNC110 - they are cancelled, and end within a turn or two of the loop
             await asyncio.sleep(0)
 
     def let_go(self) -> None:

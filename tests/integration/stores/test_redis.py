@@ -79,10 +79,13 @@ async def test_a_key_that_is_something_else_is_told(store: RedisStore, admin: Re
 
 
 @pytest.mark.parametrize("etag", ["0", "", "no number", "-1"])
-async def test_an_etag_that_redis_would_take_for_none_never_overwrites(store: RedisStore, etag: str) -> None:
-    await io_thread.run(store.create("k", b"1"))
+async def test_an_etag_that_redis_would_take_for_none_never_overwrites(
+    store: RedisStore, admin: Redis, etag: str
+) -> None:
+    admin.hset("app||k", mapping={"data": "1", "version": "1"})  # as a last-write leaves it
     with pytest.raises(KeyConflict):
         await io_thread.run(store.replace("k", b"2", etag))
+    assert admin.hget("app||k", "data") == b"1"
 
 
 async def test_a_server_that_is_not_there() -> None:

@@ -232,6 +232,9 @@ class CheckpointHooks(HookProvider):
         await recording.barrier()
         recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
         set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id)
+        # Nodes of a graph that run at the same time share this dict, and tools take their agent from it: another node
+        # may have put its own there while we waited. Nothing waits between here and the tool.
+        event.invocation_state["agent"] = event.agent
 
     async def _after_tool(self, event: AfterToolCallEvent) -> None:
         """Record the result that the model will see. Never raises: Strands would take that for the tool's error."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SummarizingConversationManager
 from strands.hooks import AfterNodeCallEvent
 from strands.multiagent import GraphBuilder
@@ -18,7 +18,7 @@ from strands_dapr_session.hooks.in_doubt import UNKNOWN_OUTCOME
 from strands_dapr_session.multiagent.results import RecordedOutput, decode_result, encode_result
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
-from strands_dapr_session.testing.faults import FaultyStore, outage
+from strands_dapr_session.testing.faults import Delay, FaultyStore, outage
 from strands_dapr_session.testing.model import ScriptedModel
 
 
@@ -195,6 +195,25 @@ def test_cancelled_sibling_goes_on_where_it_was() -> None:
     assert graph("T").status == Status.COMPLETED
     assert waited == ["0", "1", "1"]
     assert len(sibling.model.calls) == 3  # type: ignore[attr-defined]
+
+
+def test_tools_of_parallel_nodes_get_their_own_agent() -> None:
+    @tool(context=True)
+    async def whoami(tool_context: ToolContext) -> str:
+        """Tell."""
+        return str(tool_context.agent.name)
+
+    store = FaultyStore(MemoryStore(), lambda call: Delay(0.01) if call.writes else None)
+    builder = GraphBuilder()
+    nodes = {name: agent(name, [("whoami", {})], [("whoami", {})], "done", tools=[whoami]) for name in "abcdef"}
+    for name, node in nodes.items():
+        builder.add_node(node, name)
+    manager = DaprSessionManager("s", store=store)
+    builder.set_max_node_executions(9).set_session_manager(manager).build()("T")
+
+    for name, node in nodes.items():
+        told = [b["toolResult"]["content"] for m in node.messages for b in m["content"] if "toolResult" in b]
+        assert told == [[{"text": name}]] * 2
 
 
 def test_summaries_inside_nodes_survive() -> None:

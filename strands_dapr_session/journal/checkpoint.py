@@ -14,7 +14,7 @@ from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.view import FinishedInvocation, InvocationView, ScopeView, View
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _MOST_LIVE: Final = 10_000_000
 """Messages that may be live; a limit against ranges that claim to be endless."""
@@ -67,7 +67,7 @@ def read_checkpoint(key: str, payload: bytes, *, keep_dropped: bool = False) -> 
             scope = _read_scope(plain, found)
             view.scopes[scope.path] = scope
         _check_numbers(view)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedDataError(key, f"not a checkpoint ({error})") from error
     return view
 
@@ -134,7 +134,7 @@ def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
     scope = ScopeView(_expect(str, path), bodies)
     if sum(_expect(int, count) for _, count in ranges) > _MOST_LIVE:
         raise ValueError("too many live messages")
-    scope.ordinals = [ordinal for first, count in ranges for ordinal in range(_expect(int, first), first + count)]
+    scope.ordinals.extend(n for first, count in ranges for n in range(_expect(int, first), first + count))
     scope.documents = _expect(dict, documents)
     scope.results = _expect(dict, results)
     scope.started = _expect(dict, started)
@@ -143,7 +143,7 @@ def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
     return scope
 
 
-def _ranges(ordinals: list[int]) -> Iterator[tuple[int, int]]:
+def _ranges(ordinals: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Sum up a list of numbers as (first, count) of those that follow each other."""
     start = 0
     for index in range(1, len(ordinals) + 1):

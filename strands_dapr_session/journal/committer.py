@@ -56,6 +56,11 @@ class Committer:
         """The last slot that was acknowledged."""
         return self._log.sequence
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the journal was surely nobody else's."""
+        return self._context.seconds() - self._log.proved
+
     def add(self, records: Sequence[bytes]) -> None:
         """Take encoded records along, all of them in one commit; does nothing after a failure."""
         with self._lock:

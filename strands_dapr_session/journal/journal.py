@@ -20,7 +20,7 @@ from strands_dapr_session.journal.sessions import delete_journals
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
 from strands_dapr_session.journal.worker import this_process
-from strands_dapr_session.records.records import Released
+from strands_dapr_session.records.records import Released, SegmentsPlanned
 from strands_dapr_session.records.view import View
 from strands_dapr_session.records.wire import encode_record
 
@@ -217,7 +217,7 @@ class Journal:
             committer.add(encoded)
 
     async def barrier(self) -> None:
-        """Wait until all that was appended is safe.
+        """Wait until all that was appended is safe, and this process can still believe that it owns the journal.
 
         Raises:
             FencedError: Another worker has taken the journal over.
@@ -225,6 +225,14 @@ class Journal:
             StoreError: The store does not answer. The last records may or may not be recorded.
             RuntimeError: The journal is not owned.
         """
+        await self._settled()
+        if self._committer().silence > self.settings.lease:
+            # This process, or the store, stood still for so long that others may have taken it for dead, perhaps after
+            # they had acknowledged what was waited for. A commit that says nothing proves that they have not.
+            self.append(SegmentsPlanned(()))
+            await self._settled()
+
+    async def _settled(self) -> None:
         committer = self._committer()
         if not committer.is_settled:
             await io_thread.run(committer.settled())
@@ -239,7 +247,7 @@ class Journal:
             tenure = self._tenure
             committer = self._committer()
             self.append(*last, Released(tenure.acquisition if tenure else ""))
-        await self.barrier()
+        await self._settled()
         with self._lock:
             if tenure is not None and self._tenure is tenure:
                 tenure.end()

@@ -23,12 +23,14 @@ class LogWriter:
     Attributes:
         layout: The journal.
         sequence: The last slot that was acknowledged.
+        proved: When its write began, in `Context.seconds`: until then, at least, nobody had taken the journal over.
     """
 
     def __init__(self, context: Context, claim: Claim) -> None:
         """Go on after an acquisition."""
         self.layout = claim.layout
         self.sequence = claim.slot.number
+        self.proved = claim.verified
         self._context = context
         self._lease = claim.record.lease
         self._verified = claim.verified
@@ -44,13 +46,14 @@ class LogWriter:
         """
         slot = prepare(self._context.store, self.layout, self.sequence + 1, records)
         self._unverified += slot.keys
+        began = self._context.seconds()
         try:
             await write(self._context, slot)
         except KeyConflict as conflict:
             raise fenced_by(self.layout, slot.number, conflict) from conflict
         if self._context.seconds() - self._verified > self._lease:
             await self._verify()
-        self.sequence = slot.number
+        self.sequence, self.proved = slot.number, began
         return slot
 
     async def _verify(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.records.derived import content_hole, fill, is_from_assistant
@@ -23,6 +24,9 @@ from strands_dapr_session.records.records import (
     ToolFinished,
     ToolStarted,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KEPT_FINISHED = 256
 """Finished invocations with an id of the user's that are remembered, so that asking again gives the same result."""
@@ -79,7 +83,7 @@ class ScopeView:
 
     def __init__(self, path: str, bodies: dict[int, bytes] | None) -> None:
         self.path = path
-        self.ordinals: list[int] = []
+        self.ordinals = array("Q")
         self.documents: dict[str, bytes] = {}
         self.results: dict[str, bytes] = {}
         self.started: dict[str, str] = {}
@@ -107,7 +111,7 @@ class ScopeView:
     def copy(self, bodies: dict[int, bytes] | None) -> ScopeView:
         """Copy it, with another table of messages."""
         other = ScopeView(self.path, bodies)
-        other.ordinals = list(self.ordinals)
+        other.ordinals = self.ordinals[:]
         other.documents = dict(self.documents)
         other.results = dict(self.results)
         other.started = dict(self.started)
@@ -235,7 +239,7 @@ class View:
         length, end = len(scope.ordinals), record.at + record.drop
         if end > length:
             self._refuse(f"messages {record.at} to {end} of scope {scope.path!r} are replaced, which has {length}")
-        ordinals = [self._add(scope, body) for body in record.bodies]
+        ordinals = array("Q", [self._add(scope, body) for body in record.bodies])
         self._drop(scope.ordinals[record.at : end])
         scope.ordinals[record.at : end] = ordinals
         appended = record.bodies[record.drop :] if end == length else ()
@@ -266,7 +270,7 @@ class View:
             return b""
         return fill(template, results)
 
-    def _drop(self, ordinals: list[int]) -> None:
+    def _drop(self, ordinals: Iterable[int]) -> None:
         if self.bodies is not None and not self._keep_dropped:
             for ordinal in ordinals:
                 self.bodies.pop(ordinal, None)

@@ -236,7 +236,7 @@ def test_nothing_can_be_recorded_before_the_journal_is_owned() -> None:
 
 def test_a_view_without_bodies_says_so() -> None:
     lean = view_of(Spliced("", 0, 0, (b"x",)), DocumentSet("", "d", b"1")).without_bodies()
-    assert lean.scope("").ordinals == [0]
+    assert list(lean.scope("").ordinals) == [0]
     assert lean.scope("").documents == {"d": b"1"}
     with pytest.raises(RuntimeError, match="keeps no messages"):
         _ = lean.scope("").messages

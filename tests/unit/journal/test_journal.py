@@ -423,7 +423,7 @@ async def test_the_log_is_packed_on_the_way(store: FaultyStore) -> None:
         assert not acquisition.moved
         await journal.release(say(number, b"%d" % number))
     await io_thread.run(journal._packer.finished())
-    assert len(keys_of(store)) < 40
+    assert any(key.endswith(":head") for key in keys_of(store))
     assert await messages(store) == [b"%d" % number for number in range(40)]
     again = make(store, settings)
     acquisition = await again.acquire()
@@ -447,7 +447,7 @@ async def test_packing_that_fails_disturbs_nobody(store: FaultyStore, caplog: py
     await journal.release()
     await io_thread.run(journal._packer.finished())
     assert len(await messages(store)) == 40
-    assert len(keys_of(store)) < 40
+    assert any(key.endswith(":head") for key in keys_of(store))
 
 
 async def test_a_deleted_journal_begins_anew(store: FaultyStore) -> None:

@@ -23,6 +23,7 @@ from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.records.records import Released, SegmentsPlanned
 from strands_dapr_session.records.view import View
 from strands_dapr_session.records.wire import encode_record
+from strands_dapr_session.stores.conformance import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,6 +162,8 @@ class Journal:
 
     async def _acquire(self, wish: Wish, known: Position | None) -> Claim:
         """Acquire, on the I/O thread."""
+        if self.settings.probe:
+            await check_store(self._context.store)
         claim = await acquire(self._context, wish, known)
         if claim.log is None:
             self._packer.committed(claim.slot)

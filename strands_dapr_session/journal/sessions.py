@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def list_sessions(store: StateStore) -> list[str]:
-    """List the ids of all sessions in a store, sorted."""
+    """List the ids of all sessions in a store, sorted; also of those that were not deleted to the end."""
 
     async def read() -> list[str]:
         await store.open()

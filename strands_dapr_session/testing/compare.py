@@ -39,6 +39,12 @@ class Life:
         """Get its first entry of a kind."""
         return next(iter(self.of(kind)), None)
 
+    def attempts(self) -> list[Life]:
+        """Cut it in parts wherever it looked at what the store holds."""
+        cuts = [index for index, entry in enumerate(self.entries) if entry.kind == "found"][1:]
+        parts = [self.entries[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+        return [Life(self.role, self.status, part) for part in parts]
+
     def found(self, what: str) -> list[Any]:
         """Get what it found in the store before it did anything."""
         entry = self.first("found")
@@ -59,8 +65,8 @@ class Run:
 
     @property
     def working(self) -> list[Life]:
-        """The processes that ran the program."""
-        return [life for life in self.lives if life.role == "run"]
+        """The processes that ran the program; one that went on after an exception counts once for each attempt."""
+        return [part for life in self.lives if life.role == "run" for part in life.attempts()]
 
     def of(self, *kinds: str) -> list[Entry]:
         """Get the entries of some kinds of all processes that ran the program."""
@@ -82,7 +88,7 @@ def it_finishes(reference: Run, run: Run) -> Iterator[str]:
 
 def recorded_tools_rest(_: Run, run: Run) -> Iterator[str]:
     """A tool whose result was recorded never runs again."""
-    for life in run.lives:
+    for life in run.working:
         for entry in life.of("tool-start"):
             if entry["id"] in life.found("results"):
                 yield f"tool {entry['name']} ({entry['id']}) ran again though its result was recorded"

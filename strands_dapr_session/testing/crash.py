@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.testing.keys import KeyLister
     from strands_dapr_session.testing.ledger import Entry
-    from strands_dapr_session.testing.processes import Starter
+    from strands_dapr_session.testing.processes import Process, Starter
     from strands_dapr_session.testing.program import Program
     from strands_dapr_session.testing.worker import Role
 
@@ -173,7 +173,7 @@ class CrashTest:
         Args:
             life: Which process, counted from 1; a program that fails needs several.
         """
-        lived = self.uninterrupted().working[life - 1].first("lived")
+        lived = self.uninterrupted().lives[life - 1].first("lived")
         if lived is None:
             raise RuntimeError(f"process {life} of the uninterrupted run did not live to its end")
         found = []
@@ -191,23 +191,49 @@ class CrashTest:
             kills: When to kill; one for each process.
             then: What all processes but the first run instead.
         """
-        session_id = f"{self._name}-{next(self._numbers)}-{'-'.join(map(str, kills)) or 'alone'}"
+        session_id = self.new_session("-".join(map(str, kills)) or "alone")
         lives: list[Life] = []
-        later = then.pickled() if then else self._pickled
         while not lives or (lives[-1].status and len(lives) < _MOST_LIVES):
             kill = kills[len(lives)] if len(lives) < len(kills) else None
-            lives.append(self._live(session_id, kill, later if lives else self._pickled))
-        lives.append(self._live(session_id, None, later, "look"))
+            lives.append(self.live(session_id, kill, then if lives else None))
+        lives.append(self.live(session_id, None, then, "look"))
         return Run(session_id, tuple(lives))
 
-    def _live(self, session_id: str, kill: Kill | None, program: bytes, role: Role = "run") -> Life:
-        ledger = Ledger(self._directory / f"{session_id}.ledger")
-        process = self._starter.start(
-            Job(program, self._store, session_id, str(ledger.path), role, kill, self._seconds),
-            self._directory / f"{session_id}.log",
-        )
+    def new_session(self, hint: str) -> str:
+        """Make the id of another session."""
+        return f"{self._name}-{next(self._numbers)}-{hint}"
+
+    def live(
+        self, session_id: str, kill: Kill | None = None, program: Program | None = None, role: Role = "run"
+    ) -> Life:
+        """Start a process and wait for its end."""
+        return self.end(session_id, self.start(session_id, kill, program, role), role)
+
+    def start(
+        self, session_id: str, kill: Kill | None = None, program: Program | None = None, role: Role = "run"
+    ) -> Process:
+        """Start a process.
+
+        Args:
+            session_id: Its session.
+            kill: When it dies, or pauses.
+            program: What it runs; the program of this test unless another one is given.
+            role: "run" to run the program, "look" to look at what others left.
+        """
+        pickled = program.pickled() if program else self._pickled
+        ledger = str(self.ledger(session_id).path)
+        job = Job(pickled, self._store, session_id, ledger, role, kill, self._seconds)
+        return self._starter.start(job, self._directory / f"{session_id}.log")
+
+    def end(self, session_id: str, process: Process, role: Role = "run") -> Life:
+        """Wait for the end of a process, and collect what it wrote down."""
         status = process.wait(self._seconds + 10)
-        return Life(role, status, tuple(entry for entry in ledger.entries() if entry.pid == process.pid))
+        entries = self.ledger(session_id).entries()
+        return Life(role, status, tuple(entry for entry in entries if entry.pid == process.pid))
+
+    def ledger(self, session_id: str) -> Ledger:
+        """Get the ledger of a session."""
+        return Ledger(self._directory / f"{session_id}.ledger")
 
     # -- judging -------------------------------------------------------------------------------------------------
 

@@ -86,4 +86,8 @@ class KillSwitch:
         if kill is None or (kill.what, kill.number, kill.moment) != (now.what, now.number, now.moment):
             return
         self.ledger.note("paused" if kill.pause else "killed", moment=str(kill), **details)
-        os.kill(os.getpid(), signal.SIGSTOP if kill.pause else signal.SIGKILL)
+        if kill.pause:
+            # To this thread: sent to the process, another one would get it, some time.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -158,6 +158,7 @@ class _Work:
                 if attempt == call.attempts:
                     raise
                 traceback.print_exc()
+                self._ledger.note("found", **self._found(built))
             else:
                 self._ledger.note("returned", id=call.id, prompt=_name(call), usage=_usage(built), **describe(result))
                 return

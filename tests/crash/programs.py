@@ -153,6 +153,21 @@ parallel = Program(parallel_agent, ["Do three things at once, twice."], PATIENT)
 remembering = Program(remembering_agent, ["Remember a few things."], PATIENT)
 
 
+def slow_agent(session_manager: Any) -> Agent:
+    script = [
+        [("wait", {"milliseconds": 400}), ("add", {"a": 1, "b": 1})],
+        [("wait", {"milliseconds": 401})],
+        [("wait", {"milliseconds": 402})],
+        "That took a while.",
+    ]
+    return agent(session_manager, script, [wait, add])
+
+
+slow = Program(slow_agent, ["Take your time."], {"lease": 1.5, "busy_timeout": 30.0})
+slow_and_impatient = Program(slow_agent, ["Take your time."], {"lease": 1.5, "on_busy": "raise"})
+short_of_lease = Program(parallel_agent, ["Do three things at once, twice."], {"lease": 0.4, "busy_timeout": 20.0})
+
+
 # -- conversation managers --------------------------------------------------------------------------------------------
 
 

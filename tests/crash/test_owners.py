@@ -1,0 +1,106 @@
+"""Several processes want the same session: one runs it, and whoever was taken for dead cannot do harm."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from strands_dapr_session.testing.compare import Life, Run, problems
+from strands_dapr_session.testing.crash import CrashTest
+from strands_dapr_session.testing.kills import Kill
+from tests.crash import programs
+from tests.crash.conftest import FULL, POINT, Place
+
+Make = Callable[..., CrashTest]
+
+
+def race(test: CrashTest, runners: int) -> list[Life]:
+    session_id = test.new_session("race")
+    processes = [test.start(session_id) for _ in range(runners)]
+    return [test.end(session_id, process) for process in processes]
+
+
+def test_of_several_that_will_not_wait_exactly_one_runs(place: Place, crash_test: Make) -> None:
+    test = crash_test(programs.slow_and_impatient, place)
+    lives = race(test, 4)
+    winners = [life for life in lives if not life.status]
+    assert len(winners) == 1
+    assert problems(test.uninterrupted(), Run("", tuple(winners))) == []
+    for life in lives:
+        if life.status:
+            assert "SessionBusyError" in life.of("failed")[0]["error"]
+            assert life.of("tool-start", "model-start") == []
+
+
+def test_of_several_that_wait_one_runs_and_all_get_its_result(place: Place, crash_test: Make) -> None:
+    test = crash_test(programs.slow, place)
+    lives = race(test, 3)
+    assert [life.status for life in lives] == [0, 0, 0]
+    reference = test.uninterrupted()
+    ran = [life for life in lives if life.of("tool-start", "model-start")]
+    assert len(ran) == 1
+    assert problems(reference, Run("", tuple(ran))) == []
+    expected = reference.of("returned")[0]["message"]
+    assert [life.of("returned")[0]["message"] for life in lives] == [expected] * 3
+
+
+def test_the_dead_of_this_machine_are_not_waited_for(place: Place, crash_test: Make) -> None:
+    test = crash_test(programs.parallel, place)  # its lease is a minute
+    session_id = test.new_session("dead")
+    test.live(session_id, Kill("tool", 2, "after"))
+    began = time.monotonic()
+    assert test.live(session_id).status == 0
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def paused(dapr_place: Place, crash_test: Make) -> CrashTest:
+    # Not SQLite: a process that is stopped in the middle of a transaction locks everybody out.
+    return crash_test(programs.short_of_lease, dapr_place)
+
+
+def moments_to_pause(test: CrashTest) -> list[Kill]:
+    if POINT:
+        return [Kill.parse(POINT)]
+    moments = [moment for moment in test.moments() if moment.what != "store" or moment.number > 3]
+    return [replace(moment, pause=True) for moment in (moments if FULL else moments[::5])]
+
+
+def test_who_was_paused_for_a_lease_does_nothing_more(paused: CrashTest) -> None:
+    reference = paused.uninterrupted()
+    wrong, fenced, fired = {}, 0, 0
+    for moment in moments_to_pause(paused):
+        session_id = paused.new_session(str(moment))
+        zombie = paused.start(session_id, moment)
+        try:
+            zombie.wait_until_stopped(2)
+        except TimeoutError:
+            zombie.wait()
+            continue  # commits that go together in one run may go apart in another
+        fired += 1
+        other = paused.live(session_id)
+        zombie.signal(signal.SIGCONT)
+        life = paused.end(session_id, zombie)
+        last = paused.live(session_id, role="look")
+        at = next(index for index, entry in enumerate(life.entries) if entry.kind == "paused")
+        before, after = replace(life, entries=life.entries[:at]), replace(life, entries=life.entries[at:])
+        found = problems(reference, Run(session_id, (before, other, last)))
+        found += [f"the zombie ran {entry}" for entry in after.of("tool-start") if entry["id"] != _paused_in(after)]
+        if life.status:
+            error = after.of("failed")[0]["error"]
+            fenced += "FencedError" in error
+            found += [] if "FencedError" in error else [f"the zombie died of {error}"]
+        wrong[str(moment)] = found
+    assert {moment: found for moment, found in wrong.items() if found} == {}
+    assert fired >= (1 if POINT else 5)
+    assert fenced >= (0 if POINT else 3)
+
+
+def _paused_in(after: Life) -> str:
+    """Name the tool before which it was paused: it was admitted already, and nothing can hold it back."""
+    paused = after.of("paused")[0]
+    return str(paused["id"]) if paused["moment"].endswith("before-pause") and "id" in paused.details else ""

@@ -90,7 +90,7 @@ class DaprSessionManager(SessionManager):
         by_name, default = ({}, in_doubt) if isinstance(in_doubt, str) or callable(in_doubt) else (in_doubt, "rerun")
         self.session_id = check_id("session_id", session_id)
         self._settings = Settings(dict(by_name), default, drift, unfinished)
-        self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease)
+        self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease, probe=True)
         self._store = open_store(store)
         self._recordings = Recordings(self._begin)
         self._checkpoint = CheckpointHooks(self._recordings)

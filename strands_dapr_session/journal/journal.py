@@ -162,7 +162,7 @@ class Journal:
 
     async def _acquire(self, wish: Wish, known: Position | None) -> Claim:
         """Acquire, on the I/O thread."""
-        if self.settings.probe:
+        if self.settings.probe and not self._context.store.is_proven:
             await check_store(self._context.store)
         claim = await acquire(self._context, wish, known)
         if claim.log is None:

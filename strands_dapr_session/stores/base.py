@@ -99,10 +99,13 @@ class StateStore(ABC):
     Attributes:
         name: The URL of the store without secrets, for messages.
         capabilities: Complete once `open` has returned.
+        is_proven: Whether nothing behind the store could make it unsafe: the conformance tests of this package cover
+            it whole. Others are probed before sessions are written to them.
     """
 
     name: str
     capabilities: StoreCapabilities
+    is_proven: bool = False
 
     @abstractmethod
     async def open(self) -> None:

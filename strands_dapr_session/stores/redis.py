@@ -94,6 +94,8 @@ def from_url(url: StoreURL) -> RedisStore:
 class RedisStore(StateStore):
     """Values in hashes of Redis, as Dapr's component writes them."""
 
+    is_proven = True
+
     def __init__(
         self, url: str, prefix: str, *, name: str, retry: RetryPolicy | None = None, timeout: float = _DEFAULT_TIMEOUT
     ) -> None:

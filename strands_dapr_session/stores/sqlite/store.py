@@ -57,6 +57,8 @@ def from_url(url: StoreURL) -> SqliteStore:
 class SqliteStore(StateStore):
     """Values in a table of an SQLite file."""
 
+    is_proven = True
+
     def __init__(self, path: str, *, synchronous: str = "full", retry: RetryPolicy | None = None) -> None:
         """Name the file; nothing is opened yet.
 

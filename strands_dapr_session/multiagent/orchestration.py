@@ -169,6 +169,7 @@ class Orchestration:
             end = recorded.status["end"]
             interrupted = [end["names"][index] for index in end.get("interrupted", [])] or owed
             run.pending = set(interrupted)
+            run.counted = recorded.status["counted"]
             waiting = refill(self, recorded.interrupts())
             self.shape.restore(end, interrupted, {**results, **run.finished}, waiting)
         else:
@@ -176,7 +177,9 @@ class Orchestration:
             run.pending = set(owed)
             answered = {**recorded.interrupts(), "context": {}, "activated": False}
             self.root.remember_answers(answered)
-            self.shape.restore(recorded.batch["state"], owed, results, answered)
+            if waits and answered["interrupts"].keys() <= self.root.answers.keys():
+                run.counted = recorded.status["counted"]  # its nodes will not ask, and be counted, once more
+            self.shape.restore(run.counted or recorded.batch["state"], owed, results, answered)
         orchestrator.state.task = self.root.unpack_task(run.task)
         logger.info(
             "orchestrator_id=<%s>, run_id=<%s>, attempt=<%d>, nodes=<%s>, replayed=<%s> | going on with a run",
@@ -214,9 +217,8 @@ class Orchestration:
         records.append(run.note_status(RUNNING, self.visit))
         if run.is_answered:
             records.append(run.note_interrupts(strip(strands_compat.orchestrator_interrupts(orchestrator))))
-            state = self.shape.state_while_waiting(run)
-            if state is not None:
-                records.append(run.note_batch(run.batch, state))
+        if run.counted is not None:
+            records.append(run.note_batch(run.batch, run.counted))
         if node_id not in run.pending:
             records += self._next_batch(run, node_id)
         self.root.journal.append(*records)
@@ -267,7 +269,11 @@ class Orchestration:
         end = self.shape.snapshot(run)
         if status == "interrupted":
             waiting = strip(strands_compat.orchestrator_interrupts(self.shape.orchestrator))
-            return [run.note_interrupts(waiting), run.note_status(INTERRUPTED, self.visit, end=end)]
+            counted = self.shape.state_while_waiting(run)
+            return [
+                run.note_interrupts(waiting),
+                run.note_status(INTERRUPTED, self.visit, end=end, counted=counted),
+            ]
         failed = [end["names"][index] for index in end.get("failed", [])]
         is_over = set(run.batch) <= run.finished.keys() | run.failed
         if not is_over:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from strands import Agent
+from strands.agent.state import AgentState
 from strands.multiagent.graph import Graph
 from strands.multiagent.swarm import Swarm
 
@@ -26,16 +28,18 @@ from strands_dapr_session.multiagent.run import Recorded
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import InvocationFinished
+from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recordings
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.multiagent.shape import Shape
     from strands_dapr_session.records.records import Record
-    from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +90,7 @@ class Root:
         self.answers: dict[str, Any] = {}
         self._listen = listen
         self._agents: list[tuple[Recording, Agent]] = []
+        self._first: dict[str, tuple[Messages, Any]] = {}
         self.orchestration = self._attach(orchestrator, ROOT)
         orchestrator.tracer = _Tap(orchestrator.tracer, self._see_task)  # type: ignore[assignment]
 
@@ -100,6 +105,7 @@ class Root:
                 recording = Recording(self.journal, path, self.settings, borrower, self.found)
                 orchestration.adopt(node_id, recording, borrower)
                 self._agents.append((recording, executor))
+                self._first[path] = (copy.deepcopy(executor.messages), executor.state.get())
                 self._listen(executor)
             elif isinstance(executor, (Graph, Swarm)) and executor.session_manager is None:
                 orchestration.below[node_id] = self._attach(executor, path)
@@ -130,6 +136,12 @@ class Root:
         """Make a node's agent what the journal said it was when it was last read."""
         if recording.scope in self.found.view.scopes:
             restore_borrowed(recording, agent, self.found.view, may_wait=False)
+        elif len(recording.transcript):
+            # Whatever it did was lost on the way to the store: it begins again from what it was made with.
+            restore_borrowed(recording, agent, View(), may_wait=False)
+            messages, state = self._first[recording.scope]
+            agent.messages, agent.state = copy.deepcopy(messages), AgentState(state)
+            strands_compat.load(agent, {"interrupt_state": strands_compat.without_batch({})})
 
     async def acquire(self) -> View:
         """Own the journal, and bring everything up to what it says.

@@ -46,6 +46,7 @@ class Run:
         handovers: What each of those did besides.
         failed: Nodes of the batch that returned a result which says that they failed.
         history: How many nodes had finished before the batch, in all.
+        counted: The state to repeat the batch from, if waiting for answers changed what was noted when it began.
         error: Why recording failed.
     """
 
@@ -66,6 +67,7 @@ class Run:
     handovers: dict[str, Any] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     history: int = 0
+    counted: dict[str, Any] | None = None
     error: Exception | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

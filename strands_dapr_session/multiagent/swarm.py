@@ -46,6 +46,8 @@ class SwarmShape:
     def begin_anew(self, recorded: ScopeView) -> None:
         """See `Shape.begin_anew`. The shared context of a swarm outlives its runs."""
         strands_compat.forget_resume(self.orchestrator)
+        if recorded.invocation is not None and _SHARED not in recorded.notes:
+            self.orchestrator.shared_context.context = {}  # what is there now is of a run that was never recorded
         self.restore_beside(recorded)
         self._handoff = None
 

@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import warnings
 from collections import Counter
@@ -376,6 +377,29 @@ def graph_with_tool(manager: Any) -> Any:
     return graph({"par": parent, "z": agent("z", "done z")}, [("par", "z")], manager)
 
 
+def asking_both(manager: Any) -> Any:
+    """Two nodes wait at the same time, one of them inside a swarm."""
+    q = agent("q", [("work", {"tag": "q", "n": 0}), ("approve", {"tag": "q"})], works("qq"), "q out")
+    joined = all_of("sw", "b")
+    nodes = {
+        "a": agent("a", works("a"), "done a"),
+        "sw": Swarm([agent("p", [hands("q")], "p out"), q], id="inner-swarm"),
+        "b": agent("b", [("approve", {"tag": "b"})], works("b"), "done b"),
+        "z": agent("z", works("z"), "done z"),
+    }
+    edges = [("a", "sw"), ("a", "b"), ("sw", "z"), ("b", "z")]
+    return graph(nodes, edges, manager, when={("b", "z"): joined, ("sw", "z"): joined})
+
+
+def two_tools(manager: Any) -> Any:
+    """Two agents as tools at the same time, and one of them again."""
+    one, two = agent("s1", works("s"), "s1 says"), agent("s2", works("t"), works("tt"), "s2 says")
+    both = [("s1", {"input": "go"}), ("s2", {"input": "go"}), ("work", {"tag": "m", "n": 1})]
+    tools = (one.as_tool(), two.as_tool(), work)
+    parent = agent("par", both, [("s1", {"input": "again"})], "par done", tools=tools)
+    return graph({"par": parent, "z": agent("z", "done z")}, [("par", "z")], manager)
+
+
 def windowed(manager: Any) -> Any:
     from strands.agent.conversation_manager import SlidingWindowConversationManager  # noqa: PLC0415
 
@@ -603,4 +627,18 @@ def everywhere(build: Callable[[Any], Any], directory: Path, *, step: int = 1) -
                 other = run(build, directory / f"{number}-{moment}-{which}", *lives)
                 wrong = differences(reference, other)
                 found += [f"killed {moment} write {number} ({which}): {problem}" for problem in wrong]
+    return found
+
+
+def anywhere(build: Callable[[Any], Any], directory: Path, *, seed: int, times: int) -> list[str]:
+    """Kill three processes in a row, each around a write chosen by chance, and list what went wrong."""
+    chance = random.Random(seed)
+    asks = build.__name__.startswith("asking")
+    reference = run(build, directory / "alone", Life((TASK, ANSWERS)) if asks else Life())
+    found = []
+    for number in range(times):
+        kills = [(chance.randint(1, reference.writes), chance.choice(["before", "after"])) for _ in range(3)]
+        lives = [Life((TASK_OR_ANSWERS,), kill_at=kill_at) for kill_at in kills]
+        other = run(build, directory / str(number), *lives, *[Life((TASK_OR_ANSWERS,))] * 3)
+        found += [f"killed at {kills}: {problem}" for problem in differences(reference, other)]
     return found

@@ -128,6 +128,13 @@ def test_killed_around_every_third_write(build: Callable[[Any], Any], tmp_path: 
     assert orchestrators.everywhere(build, tmp_path, step=3) == []
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("build", [orchestrators.asking_both, orchestrators.two_tools, orchestrators.softly])
+@NEWEST
+def test_killed_three_times_by_chance(build: Callable[[Any], Any], tmp_path: Path) -> None:
+    assert orchestrators.anywhere(build, tmp_path, seed=1, times=8) == []
+
+
 def assert_same(build: Callable[[Any], Any], alone: Any, lives: Any, directory: Path) -> None:
     reference = run(build, directory / "alone", *alone)
     other = run(build, directory / "killed", *lives)

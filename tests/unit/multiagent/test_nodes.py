@@ -292,18 +292,18 @@ def test_hook_that_raises_after_a_node_leaves_it_finished() -> None:
     assert len(nodes["a"].model.calls) == 1  # type: ignore[attr-defined]
 
 
-def test_bytes_do_not_grow_faster_than_the_run() -> None:
-    def written(rounds: int) -> int:
-        store = FaultyStore(MemoryStore())
-        builder = GraphBuilder()
-        for name in "ab":
-            builder.add_node(agent(name, "x" * 200), name)
-        builder.add_edge("a", "b")
-        builder.add_edge("b", "a", lambda state: len(state.execution_order) < rounds)
-        builder.set_entry_point("a").reset_on_revisit().set_max_node_executions(100)
-        builder.set_session_manager(DaprSessionManager("s", store=store)).build()("T")
-        return sum(call.size for call in store.calls if call.verb == "create")
+def test_bytes_of_commits_do_not_grow_with_the_run() -> None:
+    store = FaultyStore(MemoryStore())
+    builder = GraphBuilder()
+    for name in "ab":
+        builder.add_node(agent(name, "x" * 200), name)
+    builder.add_edge("a", "b")
+    builder.add_edge("b", "a", lambda state: len(state.execution_order) < 50)
+    builder.set_entry_point("a").reset_on_revisit().set_max_node_executions(100)
+    builder.set_session_manager(DaprSessionManager("s", store=store)).build()("T")
 
-    few, more, most = written(10), written(30), written(50)
+    commits = [call.size for call in store.calls if call.verb == "create" and call.keys[0].rpartition(":")[2].isdigit()]
+    half = len(commits) // 2
 
-    assert most - more < 1.4 * (more - few)  # twice as much, if each batch wrote down the run so far
+    # Three times as much, if each batch wrote down the run so far. Some hold what a compaction packed.
+    assert sum(commits[half:]) < 1.4 * sum(commits[:half])

@@ -6,10 +6,13 @@ from one that another hook is about to rewrite) up to, not including, 2.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 from strands import interrupt as _interrupt
+from strands.telemetry.metrics import EventLoopCycleMetric
+from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
 from strands.types.exceptions import SessionException
 
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from strands import Agent
+    from strands.hooks import AfterInvocationEvent
     from strands.types.content import Message
     from strands.types.tools import ToolResult
+
+LAST: Final = math.inf
+"""Order of a callback that comes after those of everybody else, `HookOrder.SDK_LAST` included."""
 
 INTERRUPTED_TEXT: Final = "Tool was interrupted."
 """What Strands answers for a tool call that never got a result (`tools/_tool_helpers.py`, 1.43 to 1.62)."""
@@ -113,19 +120,117 @@ def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"interrupts": state.get("interrupts", {}), "context": context, "activated": False}
 
 
-def add_usage(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
-    """Add token counts and milliseconds of the same invocation from an earlier process to the agent's metrics.
+def stop_waiting(agent: Agent) -> None:
+    """Let an agent that was interrupted, answered, and then failed be called with anything, as a restored one can be.
+
+    Answers are kept. Strands would demand them again.
+    """
+    state = interrupt_state(agent)
+    if state["activated"]:
+        load(agent, {"interrupt_state": without_batch(state)})
+        take_answers_again(agent)
+
+
+def take_answers_again(agent: Agent) -> None:
+    """Let an agent that goes on with answers it has got accept the same call that gave them.
+
+    A program that is started again says again what it said last. Strands refuses answers unless it waits for them, in
+    `_InterruptState.resume` and `Agent._convert_prompt_to_messages`, before any hook runs (1.43 to 1.62).
+    """
+    state: Any = agent._interrupt_state  # noqa: SLF001
+    if not any(each.response is not None for each in state.interrupts.values()):
+        return
+    take = state.resume
+
+    def resume(prompt: Any) -> None:
+        if not state.activated and _answers(prompt) and _answers(prompt) <= state.interrupts.keys():
+            state.activated = True
+        take(prompt)
+
+    state.resume = resume
+
+
+def _answers(prompt: Any) -> set[str]:
+    """List the interrupts that a prompt answers; empty if it is no list of answers."""
+    if not isinstance(prompt, list):
+        return set()
+    answers = [each["interruptResponse"] for each in prompt if isinstance(each, dict) and "interruptResponse" in each]
+    return {each["interruptId"] for each in answers} if len(answers) == len(prompt) else set()
+
+
+def is_asking(agent: Agent, tool_use_id: str) -> bool:
+    """Tell whether a hook has just interrupted the agent before a tool call.
+
+    Callbacks that come later run nevertheless, and are not told. The ids are those of `BeforeToolCallEvent.interrupt`
+    (1.43 to 1.62).
+    """
+    interrupts = interrupt_state(agent)["interrupts"]
+    return any(
+        each.get("response") is None and id_.startswith(f"v1:before_tool_call:{tool_use_id}:")
+        for id_, each in interrupts.items()
+    )
+
+
+def is_structured_output(tool: object) -> bool:
+    """Tell whether a tool is the one that makes structured output. The class is not exported (1.43 to 1.62)."""
+    return isinstance(tool, StructuredOutputTool)
+
+
+def may_be_reentered(agent: Agent) -> bool:
+    """Tell whether the agent may be called while it runs (`concurrent_invocation_mode`, public since 1.5x)."""
+    mode = getattr(agent, "concurrent_invocation_mode", None) or getattr(agent, "_concurrent_invocation_mode", None)
+    return str(getattr(mode, "value", mode)) == "unsafe_reentrant"
+
+
+def call_of(agent: Agent) -> object:
+    """Get an object that stands for one call of the agent.
+
+    Strands begins a new entry of the metrics for each call, and none where a hook lets a call go on.
+    """
+    return agent.event_loop_metrics.latest_agent_invocation
+
+
+def next_input(event: AfterInvocationEvent) -> Any:
+    """Get what the same call goes on with: what a hook asked for, an empty list for input of Strands' own, or None.
+
+    Since 1.6x background tasks hand their results over in an attribute that no class declares (`_continuation.py`).
+    """
+    if event.resume is not None or event.result is None:
+        return event.resume
+    has_inputs = bool(getattr(getattr(event, "_continuation_state", None), "inputs", None))
+    has_inputs = has_inputs or bool(getattr(event.agent, "_deferred_continuation_inputs", None))
+    return [] if has_inputs and event.result.stop_reason in {"end_turn", "stop_sequence"} else None
+
+
+def add_usage(agent: Agent, usage: Mapping[str, int], latency: int, *, is_counted: bool) -> None:
+    """Add token counts and milliseconds of the same invocation from an earlier call to the agent's metrics.
 
     `EventLoopMetrics` is public; only `latest_agent_invocation` appeared later than the rest.
+
+    Args:
+        agent: The agent.
+        usage: The tokens.
+        latency: The milliseconds.
+        is_counted: The earlier call was one of this very agent, so that its totals have them.
     """
     metrics = agent.event_loop_metrics
-    metrics.accumulated_metrics["latencyMs"] += latency
-    targets: list[Any] = [metrics.accumulated_usage]
+    targets: list[Any] = []
+    if not is_counted:
+        metrics.accumulated_metrics["latencyMs"] += latency
+        targets.append(metrics.accumulated_usage)
     if metrics.latest_agent_invocation is not None:
         targets.append(metrics.latest_agent_invocation.usage)
     for target in targets:
         for name, count in usage.items():
             target[name] = target.get(name, 0) + count
+
+
+def add_cycles(agent: Agent, count: int) -> None:
+    """Let model calls of the same invocation from an earlier call count for ``limits={"turns": ...}``."""
+    latest = agent.event_loop_metrics.latest_agent_invocation
+    if latest is not None:
+        nothing: Any = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+        latest.cycles.extend(EventLoopCycleMetric(f"earlier-{n}", dict(nothing)) for n in range(count))  # type: ignore[arg-type]
 
 
 def totals(agent: Agent) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from strands_dapr_session.hooks.invocation import (
     INVOCATION_ID,
     RUNNING,
     Invocation,
+    ToContinue,
     pack_prompt,
     tool_use_ids,
 )
@@ -34,6 +35,7 @@ from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted, ToolFinished, ToolStarted
+from strands_dapr_session.strands_compat import LAST
 
 if TYPE_CHECKING:
     from strands import Agent
@@ -62,19 +64,24 @@ class CheckpointHooks(HookProvider):
         """Register for the events of an agent."""
         registry.add_callback(BeforeInvocationEvent, self._note_prompt, order=HookOrder.SDK_FIRST)
         # Last: a hook that refuses the prompt, by raising or cancelling, does so before the journal is owned.
-        registry.add_callback(BeforeInvocationEvent, self._begin, order=HookOrder.SDK_LAST)
-        registry.add_callback(MessageAddedEvent, self._message_added, order=HookOrder.SDK_LAST)
-        registry.add_callback(BeforeModelCallEvent, self._before_model, order=HookOrder.SDK_LAST)
-        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_LAST)
-        registry.add_callback(AfterToolCallEvent, self._after_tool, order=HookOrder.SDK_LAST)
-        registry.add_callback(AfterInvocationEvent, self._end, order=HookOrder.SDK_LAST)
+        registry.add_callback(BeforeInvocationEvent, self._begin, order=LAST)
+        registry.add_callback(MessageAddedEvent, self._message_added, order=LAST)
+        registry.add_callback(BeforeModelCallEvent, self._before_model, order=LAST)
+        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=LAST)
+        registry.add_callback(AfterToolCallEvent, self._after_tool, order=LAST)
+        registry.add_callback(AfterInvocationEvent, self._end, order=LAST)
 
     # -- the invocation ------------------------------------------------------------------------------------------
 
     def _note_prompt(self, event: BeforeInvocationEvent) -> None:
         """Remember what the caller asked for, before other hooks rewrite it."""
         recording = self._recordings.find(event.agent)
-        if recording is not None and event.messages is not None:
+        if recording is None or event.messages is None:
+            return
+        recording.replay = recording.replayed = None
+        if recording.to_continue is not None and not recording.to_continue.is_same_call(event.agent):
+            recording.to_continue = None
+        if recording.to_continue is None:
             recording.given = list(event.messages)
 
     async def _begin(self, event: BeforeInvocationEvent) -> None:
@@ -82,44 +89,63 @@ class CheckpointHooks(HookProvider):
         recording = self._recordings.find(event.agent)
         if recording is None or event.messages is None or event.cancel:
             return  # not ours; `structured_output`, which leaves nothing behind; or a call that a hook cancelled
-        if recording.invocation is not None:
-            recording.invocation.depth += 1
-            return
         # What runs below an orchestrator shares its `invocation_state`; the id is not meant for it.
         key = event.invocation_state.get(INVOCATION_ID) if recording.visit is None else None
         if key is not None and (not isinstance(key, str) or not key.strip()):
             raise ConfigurationError(f"invocation_state[{INVOCATION_ID!r}] must be a non-empty string, got {key!r}")
-        recording.failure = None
-        view = await recording.ownership.begin(recording, event.agent)
-        try:
-            self._open(recording, event, key, view)
-        except BaseException:
-            recording.invocation = None
-            await recording.ownership.end(recording, event.agent, [])
-            raise
-        if recording.replay is not None:
-            await recording.ownership.end(recording, event.agent, [])
+        async with recording.gate:
+            if recording.invocation is not None:
+                if strands_compat.may_be_reentered(event.agent):
+                    recording.invocation.calls.append(event.invocation_state)
+                    return
+                await self._end_lost_calls(recording, event.agent)
+            recording.failure = None
+            view = await recording.ownership.begin(recording, event.agent)
+            owed = recording.owed
+            try:
+                self._open(recording, event, key, view)
+            except BaseException:
+                recording.invocation, recording.owed = None, owed
+                await recording.ownership.end(recording, event.agent, [])
+                raise
+            if recording.replay is not None:
+                await recording.ownership.end(recording, event.agent, [])
 
     @staticmethod
     def _open(recording: Recording, event: BeforeInvocationEvent, key: str | None, view: View) -> None:
         agent, scope = event.agent, view.scope(recording.scope)
         recording.put_back(agent)
         recording.results = dict(scope.results)
-        recording.in_doubt = set(scope.started)
+        recording.in_doubt = recording.doubts(scope)
         invocation = open_invocation(recording, event, key, scope.invocation, view.finished)
         if invocation is None:
             return
         recording.invocation = invocation
+        invocation.calls.append(event.invocation_state)
+        invocation.opening = event
         recording.owed = False
-        if invocation.resumed:
-            recording.journal.append(*recording.changes(agent, thorough=False), recording.note_status(RUNNING))
+        first: list[Record] = []
+        if not invocation.resumed:
+            recording.results.clear()
+            recording.in_doubt.clear()
+            recording.usage_is_live = True
+            first.append(_started(recording, invocation, agent))
+        # Thorough: the caller may have changed any message since the last call.
+        changes = recording.changes(agent, thorough=True)
+        recording.journal.append(*first, *changes, recording.note_status(RUNNING))
+
+    async def _end_lost_calls(self, recording: Recording, agent: Agent) -> None:
+        """End an invocation whose call is over without having told us.
+
+        A hook that came after ours raised, or the caller dropped its stream: before Strands 1.6x, that ends the call
+        at once, and tells us some time later.
+        """
+        invocation = recording.invocation
+        if invocation is None:
             return
-        recording.results.clear()
-        recording.in_doubt.clear()
-        recording.usage_is_live = True
-        prompt = pack_prompt(recording.given, invocation.prompt)
-        started = InvocationStarted(recording.scope, invocation.id, key, prompt, fingerprint(agent), invocation.attempt)
-        recording.journal.append(started, *recording.changes(agent, thorough=False), recording.note_status(RUNNING))
+        recording.lost_calls += invocation.calls
+        invocation.calls.clear()
+        await self._finish(recording, invocation, agent, None, None)
 
     async def _end(self, event: AfterInvocationEvent) -> None:
         """Write down how the invocation ended and release the journal; the caller gets its result after that."""
@@ -129,41 +155,59 @@ class CheckpointHooks(HookProvider):
         if recording.refused is not None and event.agent.messages[-1:] == [recording.refused]:
             event.agent.messages.pop()
         recording.refused = None
-        if recording.invocation is None:
+        if event.result is None and _remove(recording.lost_calls, event.invocation_state):
             return
         invocation = recording.invocation
-        invocation.depth -= 1
-        if invocation.depth:
+        # `structured_output`, and a call that a hook cancelled, end without having begun for us.
+        if invocation is None or not _remove(invocation.calls, event.invocation_state):
             return
+        async with recording.gate:
+            if invocation.calls:
+                self._record(recording, event.agent, thorough=True)
+                await recording.barrier()
+            else:
+                resume = strands_compat.next_input(event)
+                await self._finish(recording, invocation, event.agent, event.result, resume)
+
+    async def _finish(
+        self, recording: Recording, invocation: Invocation, agent: Agent, result: AgentResult | None, resume: Any
+    ) -> None:
         try:
             if recording.failure is not None:
                 raise recording.failure
-            last = self._last_records(recording, event)
+            last = self._last_records(recording, invocation, agent, result, resume)
         except DurableSessionError as error:
             recording.invocation = None
-            await self._give_up(recording, event.agent, invocation, error)
+            await self._give_up(recording, agent, invocation, error)
             raise
         recording.invocation = None
-        await recording.ownership.end(recording, event.agent, last)
+        await recording.ownership.end(recording, agent, last)
 
-    def _last_records(self, recording: Recording, event: AfterInvocationEvent) -> list[Record]:
-        records = recording.changes(event.agent, thorough=True)
-        invocation = recording.invocation
-        if invocation is None:
-            return records
-        result = event.result
+    @staticmethod
+    def _last_records(
+        recording: Recording, invocation: Invocation, agent: Agent, result: AgentResult | None, resume: Any
+    ) -> list[Record]:
         if result is None:
             recording.owed = True
-            records.append(recording.note_status(FAILED))
-        elif result.stop_reason == "interrupt":
-            completed = strands_compat.batch_of(strands_compat.interrupt_state(event.agent))
-            invocation.settled = tuple(result["toolUseId"] for result in completed)
-            records.append(recording.note_status(INTERRUPTED))
-        else:
-            finished = pack_value(_recorded_result(result, invocation), path="result")
-            outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
-            records.append(InvocationFinished(recording.scope, invocation.id, outcome, finished))
-        return records
+            strands_compat.stop_waiting(agent)
+            return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
+        if result.stop_reason == "interrupt":
+            completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))
+            invocation.settled = tuple(each["toolUseId"] for each in completed)
+            invocation.asking = [
+                id_ for id_ in recording.batch if id_ not in recording.results and id_ not in recording.in_doubt
+            ]
+            return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
+        if resume is not None and resume is not invocation.next_prompt and recording.visit is None:
+            invocation.go_on_with(resume)
+            recording.owed = True
+            recording.to_continue = ToContinue(invocation, strands_compat.call_of(agent))
+            changes = recording.changes(agent, thorough=True)
+            return [*changes, _started(recording, invocation, agent), recording.note_status(RUNNING)]
+        records = recording.changes(agent, thorough=True)
+        finished = pack_value(_recorded_result(result, invocation), path="result")
+        outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
+        return [*records, InvocationFinished(recording.scope, invocation.id, outcome, finished)]
 
     @staticmethod
     async def _give_up(recording: Recording, agent: Agent, invocation: Invocation, error: DurableSessionError) -> None:
@@ -191,7 +235,7 @@ class CheckpointHooks(HookProvider):
         await recording.check()
         invocation.progress.count(event.message)
         is_answer = event.message["role"] == "assistant"
-        if is_answer and not tool_use_ids(event.message):
+        if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):
             return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
         # What a conversation manager did before the model was asked goes with the answer. Without one it is not
         # recorded: the manager does it again, to what it was done to before, when the model is asked again.
@@ -222,12 +266,15 @@ class CheckpointHooks(HookProvider):
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             clear_key()  # a direct call, which nobody repeats
             return
-        if event.cancel_tool:
-            return
+        if event.cancel_tool or strands_compat.is_asking(event.agent, tool_use_id):
+            return  # it will not start; Strands lets us know of an interrupt only in this way
         invocation, settings = recording.invocation, recording.settings
         name = event.tool_use["name"]
         if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
             recording.journal.append(ToolStarted(recording.scope, tool_use_id, name))
+            if tool_use_id in invocation.asking:
+                invocation.asking.remove(tool_use_id)
+                recording.journal.append(recording.note_status(RUNNING))
         await recording.check()
         await recording.barrier()
         recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
@@ -238,6 +285,7 @@ class CheckpointHooks(HookProvider):
 
     async def _after_tool(self, event: AfterToolCallEvent) -> None:
         """Record the result that the model will see. Never raises: Strands would take that for the tool's error."""
+        clear_key()
         recording = self._recordings.find(event.agent)
         tool_use_id = str(event.tool_use["toolUseId"])
         if event.retry and not event.agent.cancel_signal.is_set():
@@ -246,6 +294,10 @@ class CheckpointHooks(HookProvider):
             return
         if recording.admitted.get(tool_use_id) not in {None, id(asyncio.get_running_loop())}:
             return  # a background task: what the model got for this call is an acknowledgement
+        if strands_compat.is_structured_output(event.selected_tool) and event.result["status"] == "success":
+            # What it made of the input is only in Strands' memory. It does nothing else, so it may well run again.
+            recording.structured.add(tool_use_id)
+            return
         try:
             result = pack_value(event.result, path="toolResult")
             state, version = recording.documents.changed(event.agent)
@@ -264,6 +316,8 @@ class CheckpointHooks(HookProvider):
     def record(self, agent: Agent) -> bool:
         """Record every difference of an agent whose invocation runs, without waiting; false if none runs."""
         recording = self._recordings.find(agent)
+        if recording is not None and recording.gate.is_taken and _is_on_event_loop():
+            return True  # a call of the agent begins or ends, perhaps on this very loop, and records what differs
         if recording is None or recording.invocation is None:
             return False
         self._record(recording, agent, thorough=True)
@@ -280,13 +334,17 @@ class CheckpointHooks(HookProvider):
         recording = self._recordings.find(agent)
         if recording is None:
             return
-        await recording.ownership.begin(recording, agent)
-        try:
-            records = [] if recording.owed else recording.changes(agent, thorough=True)
-        except BaseException:
-            await recording.ownership.end(recording, agent, [])
-            raise
-        await recording.ownership.end(recording, agent, records)
+        async with recording.gate:
+            if recording.invocation is not None:
+                self._record(recording, agent, thorough=True)
+                return
+            await recording.ownership.begin(recording, agent)
+            try:
+                records = [] if recording.owed else recording.changes(agent, thorough=True)
+            except BaseException:
+                await recording.ownership.end(recording, agent, [])
+                raise
+            await recording.ownership.end(recording, agent, records)
 
     @staticmethod
     def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
@@ -295,6 +353,31 @@ class CheckpointHooks(HookProvider):
         except DurableSessionError as error:
             recording.fail(error)
             raise
+
+
+def _started(recording: Recording, invocation: Invocation, agent: Agent) -> InvocationStarted:
+    """Say what an invocation is to do: from the beginning, or from here on."""
+    prompt = pack_prompt(invocation.asked, invocation.prompt)
+    return InvocationStarted(
+        recording.scope, invocation.id, invocation.key, prompt, fingerprint(agent), invocation.attempt
+    )
+
+
+def _remove(calls: list[Any], call: object) -> bool:
+    """Remove the very object from a list; false if it is not there."""
+    for index, each in enumerate(calls):
+        if each is call:
+            del calls[index]
+            return True
+    return False
+
+
+def _is_on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _recorded_result(result: AgentResult, invocation: Invocation) -> dict[str, Any]:

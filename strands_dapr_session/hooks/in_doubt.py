@@ -102,8 +102,11 @@ def policy_of(tool: AgentTool | None, name: str, by_name: Mapping[str, InDoubtPo
     return getattr(tool, _ATTRIBUTE, default)
 
 
-async def settle(event: BeforeToolCallEvent, policy: InDoubtPolicy) -> None:
+async def settle(event: BeforeToolCallEvent, policy: InDoubtPolicy) -> bool:
     """Apply a policy to a call that is in doubt, before it would run.
+
+    Returns:
+        Whether it is to run.
 
     Raises:
         InterruptException: Under ``ask``, until a person has answered.
@@ -118,22 +121,28 @@ async def settle(event: BeforeToolCallEvent, policy: InDoubtPolicy) -> None:
                 "answers": ["rerun", "skip", {"result": "…"}],
             },
         )
-        _apply_answer(event, answer)
-    elif policy == NEVER_TWICE:
+        return _apply_answer(event, answer)
+    if policy == NEVER_TWICE:
         event.cancel_tool = UNKNOWN_OUTCOME
-    elif callable(policy):
+        return False
+    if callable(policy):
         found = policy(event.tool_use)
         if inspect.isawaitable(found):
             found = await found
         if found is not None:
             answer_with(event, found)
+            return False
+    return True
 
 
-def _apply_answer(event: BeforeToolCallEvent, answer: Any) -> None:
+def _apply_answer(event: BeforeToolCallEvent, answer: Any) -> bool:
     if isinstance(answer, Mapping) and "result" in answer:
         answer_with(event, answer["result"])
-    elif answer is not True and str(answer).strip().lower() not in {"rerun", "run", "yes", "y"}:
-        event.cancel_tool = UNKNOWN_OUTCOME
+        return False
+    if answer is True or str(answer).strip().lower() in {"rerun", "run", "yes", "y"}:
+        return True
+    event.cancel_tool = UNKNOWN_OUTCOME
+    return False
 
 
 def answer_with(event: BeforeToolCallEvent, value: Any) -> None:

@@ -6,11 +6,14 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from strands_dapr_session import strands_compat
 from strands_dapr_session.records.codec import pack_value, unpack_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from strands import Agent
+    from strands.hooks import BeforeInvocationEvent
     from strands.types.content import Message, Messages
 
 INVOCATION_ID: Final = "invocation_id"
@@ -77,16 +80,21 @@ class Invocation:
         attempt: 1 for the first process or call that works on it.
         progress: How far it has come.
         prompt: The messages that are to be appended, after hooks changed them.
+        asked: What the caller asked for, to compare with: roles and contents.
         resumed: It was begun earlier, and is unfinished.
         next_prompt: What the caller really asked for, to be run when this one has finished.
         answered: It waited for answers of a person, and now has them.
         settled: Tool calls of the open batch that had results when it last asked a person. Strands puts these first.
         reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
-        depth: Invocations of this agent under way at the same time (Strands allows more than one on request).
+        asking: Tool calls of the open batch that stopped to ask a person: if they started, they are not in doubt.
+        opening: The event of the call that began it, until it was set up to go on.
+        calls: The `invocation_state` of each call of the agent that is under way. Strands allows more than one at a
+            time on request; they run as one invocation, from the beginning of the first to the end of the last.
     """
 
     key: str | None
     prompt: Messages
+    asked: list[Any] = field(default_factory=list)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempt: int = 1
     progress: Progress = field(default_factory=Progress)
@@ -95,13 +103,24 @@ class Invocation:
     answered: bool = False
     settled: tuple[str, ...] = ()
     reinjected: bool = False
-    depth: int = 1
+    asking: list[str] = field(default_factory=list)
+    opening: BeforeInvocationEvent | None = None
+    calls: list[Any] = field(default_factory=list)
 
     def status(self, state: str, **details: Any) -> bytes:
         """Write the note that tells later readers how it stands."""
         if self.settled:
             details["settled"] = list(self.settled)
+        if self.asking:
+            details["asking"] = list(self.asking)
         return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)
+
+    def go_on_with(self, resume: Any) -> None:
+        """Take another prompt, which a hook gave to the same call."""
+        self.prompt = as_messages(resume)
+        self.progress.messages = 0
+        self.settled = ()
+        self.asking.clear()
 
     def in_order(self, batch: list[str]) -> list[str]:
         """Sort the tool calls of the open batch as an uninterrupted run has their results in its message."""
@@ -109,23 +128,51 @@ class Invocation:
         return [*first, *(tool_use_id for tool_use_id in batch if tool_use_id not in first)]
 
 
-def pack_prompt(given: Messages, effective: Messages) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ToContinue:
+    """An invocation whose call goes on with another prompt.
+
+    Attributes:
+        invocation: The invocation.
+        call: What stands for the call; see `strands_compat.call_of`.
+    """
+
+    invocation: Invocation
+    call: object
+
+    def is_same_call(self, agent: Agent) -> bool:
+        """Tell whether the agent still runs that call."""
+        return strands_compat.call_of(agent) is self.call
+
+
+def as_messages(prompt: Any) -> Messages:
+    """Make messages of what a caller says, as Strands does."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": [{"text": prompt}]}]
+    if not isinstance(prompt, list) or not prompt:
+        return []
+    if all("role" in each and "content" in each for each in prompt):
+        return prompt
+    return [{"role": "user", "content": prompt}]
+
+
+def pack_prompt(asked: list[Any], effective: Messages) -> bytes:
     """Pack what the caller asked for, and what hooks made of it when that is different."""
-    asked = _plain(given)
-    after_hooks = _plain(effective)
+    after_hooks = plain_prompt(effective)
     return pack_value([asked, None if after_hooks == asked else after_hooks], path="prompt")
 
 
 def unpack_prompt(packed: bytes) -> tuple[list[Any], Messages]:
     """Read a recorded prompt: what was asked, to compare with; and the messages to append."""
     asked, after_hooks = unpack_value(packed)
-    effective: Messages = [{"role": role, "content": content} for role, content in (after_hooks or asked)]
-    return asked, effective
+    effective = asked if after_hooks is None else after_hooks
+    messages: list[Any] = [{"role": role, "content": content, **rest} for role, content, rest in effective]
+    return asked, messages
 
 
 def same_prompt(asked: list[Any], given: Messages) -> bool:
     """Tell whether a caller asks again for what was recorded, whatever ids the messages were given meanwhile."""
-    return pack_value(asked, path="prompt") == pack_value(_plain(given), path="prompt")
+    return pack_value(asked, path="prompt") == pack_value(plain_prompt(given), path="prompt")
 
 
 def tool_use_ids(message: Message) -> list[str]:
@@ -133,5 +180,13 @@ def tool_use_ids(message: Message) -> list[str]:
     return [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
 
 
-def _plain(messages: Messages) -> list[Any]:
-    return [[message["role"], message["content"]] for message in messages]
+def plain_prompt(messages: Messages) -> list[Any]:
+    """Take messages apart, leaving out the ids that Strands writes into them."""
+    return [
+        [
+            message["role"],
+            message["content"],
+            {name: value for name, value in message.items() if name not in {"role", "content", "tracking_id"}},
+        ]
+        for message in messages
+    ]

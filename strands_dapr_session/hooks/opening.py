@@ -14,6 +14,7 @@ from strands_dapr_session.hooks.invocation import (
     INTERRUPTED,
     Invocation,
     Progress,
+    plain_prompt,
     same_prompt,
     tool_use_ids,
     unpack_prompt,
@@ -65,23 +66,47 @@ def open_invocation(
         InvocationConflictError: The id was used before with another prompt.
         DriftError: The agent is not the one that began, and drift is refused.
     """
-    prompt = list(event.messages or [])
     if recording.visit is not None:
-        return _open_visit(recording, event.agent, prompt, last)
+        return _open_visit(recording, event, last)
+    return _continued(recording, event, last) or _open_call(recording, event, key, last, finished)
+
+
+def _open_call(
+    recording: Recording,
+    event: BeforeInvocationEvent,
+    key: str | None,
+    last: InvocationView | None,
+    finished: Mapping[str, FinishedInvocation],
+) -> Invocation | None:
+    agent, prompt = event.agent, list(event.messages or [])
     if key is not None and key in finished:
         _require_same(finished[key].prompt, recording.given, key, "has finished")
         recording.replay = finished[key]
         return None
     recording.replay = None
     if last is None or last.finished:
-        return Invocation(key, prompt)
+        return _new(recording, key, prompt)
     if key is not None and last.key == key:
         _require_same(last.prompt, recording.given, key, "is unfinished")
     if recording.status.get("state") == INTERRUPTED:
-        if strands_compat.interrupt_state(event.agent)["activated"]:
-            return _go_on(recording, event.agent, last, answered=True)
-        return Invocation(key, prompt)  # somebody cleared the interrupts: whoever waited for them gave up
-    return _open_owed(recording, event.agent, key, prompt, last)
+        if strands_compat.interrupt_state(agent)["activated"]:
+            return _go_on(recording, agent, last, answered=True)
+        return _new(recording, key, prompt)  # somebody cleared the interrupts: whoever waited for them gave up
+    return _open_owed(recording, agent, key, prompt, last)
+
+
+def _new(recording: Recording, key: str | None, prompt: Messages) -> Invocation:
+    return Invocation(key, prompt, plain_prompt(recording.given))
+
+
+def _continued(recording: Recording, event: BeforeInvocationEvent, last: InvocationView | None) -> Invocation | None:
+    """Find the invocation whose call goes on with another prompt, if it does."""
+    waiting, recording.to_continue = recording.to_continue, None
+    if waiting is None or last is None or last.finished or last.id != waiting.invocation.id:
+        return None
+    waiting.invocation.prompt = list(event.messages or [])
+    waiting.invocation.resumed = False
+    return waiting.invocation
 
 
 def _open_owed(
@@ -91,54 +116,68 @@ def _open_owed(
     asked, _ = unpack_prompt(last.prompt)
     another_id = key is not None and last.key is not None and key != last.key
     same = not recording.given or (same_prompt(asked, recording.given) and not another_id)
-    if _cannot_go_on(recording, agent) or (not same and recording.status.get("state") == FAILED):
+    if _cannot_go_on(recording, agent, last) or (not same and recording.status.get("state") == FAILED):
         close_batch(recording, agent)
-        return Invocation(key, prompt)
+        return _new(recording, key, prompt)
     invocation = _go_on(recording, agent, last)
     if not same:
         invocation.next_prompt = list(recording.given)
     return invocation
 
 
-def _open_visit(recording: Recording, agent: Agent, prompt: Messages, last: InvocationView | None) -> Invocation:
+def _open_visit(recording: Recording, event: BeforeInvocationEvent, last: InvocationView | None) -> Invocation:
     """Go on with the owed invocation if it is of the same visit.
 
     An orchestrator builds the prompt anew, perhaps with its parts in another order. Answers to interrupts have come
     with the agent's state.
     """
+    agent, prompt = event.agent, list(event.messages or [])
     owed = last is not None and not last.finished and recording.status.get("visit") == recording.visit
     if owed and last is not None and strands_compat.interrupt_state(agent)["activated"]:
         return _go_on(recording, agent, last, answered=True)
-    if not owed or last is None or _cannot_go_on(recording, agent):
+    if not owed or last is None or _cannot_go_on(recording, agent, last):
         if agent.messages and tool_use_ids(agent.messages[-1]):
             close_batch(recording, agent)
-        return Invocation(None, prompt)
+        return _new(recording, None, prompt)
     return _go_on(recording, agent, last)
 
 
 def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered: bool = False) -> Invocation:
     check_drift(agent, last.fingerprint, recording.settings.drift)
+    status = recording.status
     progress = Progress.read(recording.documents.recorded(PROGRESS))
-    attempt = int(recording.status.get("attempt", last.attempt)) + 1
-    _, prompt = unpack_prompt(last.prompt)
+    attempt = int(status.get("attempt", last.attempt)) + 1
+    asked, prompt = unpack_prompt(last.prompt)
     logger.info(
         "agent_id=<%s>, invocation_id=<%s>, attempt=<%d> | going on with an unfinished invocation",
         agent.agent_id,
         last.id,
         attempt,
     )
-    settled = tuple(recording.status.get("settled", ()))
-    return Invocation(last.key, prompt, last.id, attempt, progress, resumed=True, answered=answered, settled=settled)
+    return Invocation(
+        last.key,
+        prompt,
+        asked,
+        last.id,
+        attempt,
+        progress,
+        resumed=True,
+        answered=answered,
+        settled=tuple(status.get("settled", ())),
+        asking=list(status.get("asking", ())),
+    )
 
 
-def _cannot_go_on(recording: Recording, agent: Agent) -> bool:
+def _cannot_go_on(recording: Recording, agent: Agent, owed: InvocationView) -> bool:
     """Tell whether the owed invocation left nothing to go on from.
 
     Its answer was recorded before it failed (cut off at the token limit, say); or the caller added messages of its own
     behind a batch of tools that still waits for results.
     """
+    _, prompt = unpack_prompt(owed.prompt)
     last = recording.transcript.last
-    answered = last is not None and last["role"] == "assistant" and not recording.batch
+    has_begun = Progress.read(recording.documents.recorded(PROGRESS)).messages > len(prompt)
+    answered = has_begun and last is not None and last["role"] == "assistant" and not recording.batch
     return answered or bool(recording.batch and recording.unrecorded(agent))
 
 

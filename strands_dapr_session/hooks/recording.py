@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS, Documents
+from strands_dapr_session.hooks.gate import Gate
 from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
 from strands_dapr_session.hooks.transcript import Transcript
 from strands_dapr_session.records.codec import unpack_value
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from strands import Agent
     from strands.types.content import Message, Messages
 
-    from strands_dapr_session.hooks.invocation import Invocation
+    from strands_dapr_session.hooks.invocation import Invocation, ToContinue
     from strands_dapr_session.hooks.ownership import Found, Ownership
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.records.records import Record
-    from strands_dapr_session.records.view import FinishedInvocation
+    from strands_dapr_session.records.view import FinishedInvocation, ScopeView
 
 
 class Recording:
@@ -53,6 +54,10 @@ class Recording:
         refused: The text with which Strands ended a call that a hook cancelled while something is owed.
         given: The prompt of the call that is about to begin, as the caller gave it.
         invocation: What runs now.
+        to_continue: The invocation whose call a hook lets go on with another prompt.
+        lost_calls: Calls that ended without having told us, and may tell us still.
+        structured: Tool calls of the batch that made structured output: they are not recorded.
+        gate: Whoever acquires or releases the journal is inside.
         replay: The recorded result that the current call hands out, instead of running anything.
         replayed: The message that carries it to the caller.
         usage_is_live: The agent's metrics hold the tokens of the owed invocation.
@@ -81,6 +86,10 @@ class Recording:
         self.refused: Message | None = None
         self.given: Messages = []
         self.invocation: Invocation | None = None
+        self.to_continue: ToContinue | None = None
+        self.lost_calls: list[Any] = []
+        self.structured: set[str] = set()
+        self.gate = Gate()
         self.replay: FinishedInvocation | None = None
         self.replayed: Message | None = None
         self.usage_is_live = False
@@ -118,7 +127,16 @@ class Recording:
             self.results.clear()
             self.in_doubt.clear()
             self.admitted.clear()
+            self.structured.clear()
         return [*edits, *documents]
+
+    def doubts(self, scope: ScopeView) -> set[str]:
+        """List the tools of the open batch that may have run, and have no result."""
+        return set(scope.started).difference(self.status.get("asking", ()))
+
+    def holds_final_answer(self, message: Message) -> bool:
+        """Tell whether a message holds the result of structured output, which ends the invocation."""
+        return any(block.get("toolResult", {}).get("toolUseId") in self.structured for block in message["content"])
 
     def put_back(self, agent: Agent) -> None:
         """Give the agent its held message back, in its place, and take Strands' answer to it away."""

@@ -60,12 +60,14 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
     waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
     _restore_documents(agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
+    if unfinished and not waits_for_answers:
+        strands_compat.take_answers_again(agent)
     _restore_messages(recording, agent, scope)
     recording.documents.reset(agent, scope.documents)
     recording.results = dict(scope.results)
-    recording.in_doubt = set(scope.started)
     recording.owed = unfinished and not waits_for_answers
     recording.status = status
+    recording.in_doubt = recording.doubts(scope)
     recording.placeholder = recording.held = None
     recording.usage_is_live = False
     recording.stale = False

@@ -21,6 +21,7 @@ from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.in_doubt import policy_of, settle
 from strands_dapr_session.hooks.restore import restore_agent
 from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.strands_compat import LAST
 
 if TYPE_CHECKING:
     from strands.hooks import HookRegistry
@@ -46,10 +47,10 @@ class ResumeHook(HookProvider):
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
         registry.add_callback(AgentInitializedEvent, self._restore)
-        registry.add_callback(BeforeInvocationEvent, self._reinject, order=HookOrder.SDK_LAST)
+        registry.add_callback(BeforeInvocationEvent, self._reinject, order=LAST)
         registry.add_callback(MessageAddedEvent, self._tidy_message, order=HookOrder.SDK_FIRST)
         registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_FIRST)
-        registry.add_callback(AfterInvocationEvent, self._end, order=HookOrder.SDK_LAST)
+        registry.add_callback(AfterInvocationEvent, self._end, order=LAST)
 
     def _restore(self, event: AgentInitializedEvent) -> None:
         self.restore(event.agent)
@@ -81,11 +82,13 @@ class ResumeHook(HookProvider):
             event.cancel = _REPLAYED
             return
         invocation = recording.invocation
-        if invocation is None or not invocation.resumed or event.messages is None:
+        if invocation is None or not invocation.resumed or invocation.opening is not event:
             return
-        if not recording.usage_is_live:
-            strands_compat.add_usage(event.agent, invocation.progress.usage, invocation.progress.latency)
-            recording.usage_is_live = True
+        invocation.opening = None
+        progress = invocation.progress
+        strands_compat.add_usage(event.agent, progress.usage, progress.latency, is_counted=recording.usage_is_live)
+        strands_compat.add_cycles(event.agent, progress.batches - bool(recording.batch))
+        recording.usage_is_live = True
         if invocation.answered:
             return
         if not recording.batch:
@@ -137,8 +140,8 @@ class ResumeHook(HookProvider):
             return
         settings = recording.settings
         name = event.tool_use["name"]
-        await settle(event, policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default))
-        recording.in_doubt.discard(tool_use_id)
+        if await settle(event, policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default)):
+            recording.in_doubt.discard(tool_use_id)
 
     def _end(self, event: AfterInvocationEvent) -> None:
         recording = self._recordings.find(event.agent)
@@ -149,6 +152,8 @@ class ResumeHook(HookProvider):
             return
         invocation = recording.invocation
         if invocation is None or invocation.next_prompt is None or event.result is None or event.resume is not None:
+            return
+        if len(invocation.calls) > 1 or strands_compat.next_input(event) is not None:
             return
         if event.result.stop_reason == "interrupt":
             logger.warning(

@@ -11,11 +11,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from strands import Agent
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.hooks.documents import SNAPSHOT_FIELDS
+from strands_dapr_session.journal import committer
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.view import View
 from strands_dapr_session.stores.memory import MemoryStore
@@ -180,7 +182,14 @@ def cut_everywhere(
         again: What the program says instead, the first time after the cut.
         options: Of the session manager.
     """
-    film, ran = Film(), ran if ran is not None else []
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step in a commit of its own
+        return _cut_everywhere(build, prompts, ran if ran is not None else [], again, options)
+
+
+def _cut_everywhere(
+    build: Build, prompts: Prompts, ran: list[str], again: Callable[[Any], Any], options: dict[str, Any]
+) -> list[Cut]:
+    film = Film()
     whole = live(film, build, prompts, **options)
     assert_restored(film, build, whole.agent, **options)
     cuts = []

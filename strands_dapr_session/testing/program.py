@@ -68,6 +68,11 @@ class Program:
         Raises:
             ConfigurationError: It cannot be.
         """
+        if getattr(self.build, "__module__", None) == "__main__":
+            raise ConfigurationError(
+                f"{getattr(self.build, '__qualname__', self.build)} is defined in the program that was started, which "
+                "other processes cannot import: move it to a module"
+            )
         try:
             return pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError) as error:

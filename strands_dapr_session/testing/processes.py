@@ -128,6 +128,7 @@ class ForkServer(Starter):
         while True:
             kind, pid, status = self._receive(60.0)
             if kind == "started":
+                self._ended.pop(pid, None)  # of another process, which had the same number long ago
                 return _Forked(self, pid)
             self._ended[pid] = status
 

@@ -54,6 +54,16 @@ def load(agent: Agent, data: Mapping[str, Any]) -> None:
     agent.load_snapshot(Snapshot(scope="agent", schema_version=SNAPSHOT_SCHEMA_VERSION, data=dict(data), app_data={}))
 
 
+def forget(agent: Agent) -> None:
+    """Empty the parts of an agent that are recorded only once there is something in them.
+
+    Answers that came with the call that is about to begin stay.
+    """
+    load(agent, {"state": {}})
+    if not has_answers(agent):
+        load(agent, {"interrupt_state": {"interrupts": {}, "context": {}, "activated": False}})
+
+
 def interrupt_state(agent: Agent) -> dict[str, Any]:
     """Read the human-in-the-loop state of an agent."""
     return cast("dict[str, Any]", snapshot(agent, "interrupt_state")["interrupt_state"])

@@ -115,6 +115,9 @@ class CheckpointHooks(HookProvider):
     def _open(recording: Recording, event: BeforeInvocationEvent, key: str | None, view: View) -> None:
         agent, scope = event.agent, view.scope(recording.scope)
         recording.put_back(agent)
+        if not recording.transcript:
+            recording.seed = list(agent.messages)
+            recording.seed_documents = strands_compat.snapshot(agent, "state", "conversation_manager_state")
         recording.results = dict(scope.results)
         recording.in_doubt = recording.doubts(scope)
         invocation = open_invocation(recording, event, key, scope.invocation, view.finished)
@@ -213,6 +216,8 @@ class CheckpointHooks(HookProvider):
     async def _give_up(recording: Recording, agent: Agent, invocation: Invocation, error: DurableSessionError) -> None:
         """End an invocation that could not be recorded to its end."""
         recording.stale = recording.owed = True
+        recording.lost = list(agent.messages)
+        strands_compat.stop_waiting(agent)
         if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
             recording.ownership.give_up(recording)
             return

@@ -99,12 +99,13 @@ class Owner:
             raise
         return acquisition.view
 
-    async def end(self, recording: Recording, agent: Agent, last: Sequence[Record]) -> None:  # noqa: ARG002
+    async def end(self, recording: Recording, agent: Agent, last: Sequence[Record]) -> None:
         """Release the journal with the last records in the same commit, or forget it if that fails or is cancelled."""
         try:
             await recording.journal.release(*last)
         except BaseException:
             recording.stale = True
+            strands_compat.stop_waiting(agent)
             recording.journal.abandon()
             raise
 

@@ -62,6 +62,9 @@ class Recording:
         replayed: The message that carries it to the caller.
         usage_is_live: The agent's metrics hold the tokens of the owed invocation.
         stale: The agent may differ from what is recorded, because recording failed.
+        lost: The agent's messages when that happened. Those that are not recorded go; what is added later stays.
+        seed: The agent's messages before anything was recorded of it, which are what it goes back to if nothing is.
+        seed_documents: The same for the rest of it.
         failure: Why recording failed during the current invocation.
     """
 
@@ -94,6 +97,9 @@ class Recording:
         self.replayed: Message | None = None
         self.usage_is_live = False
         self.stale = False
+        self.lost: Messages = []
+        self.seed: Messages = []
+        self.seed_documents: dict[str, Any] = {}
         self.failure: DurableSessionError | None = None
 
     @property
@@ -163,8 +169,9 @@ class Recording:
 
     def unrecorded(self, agent: Agent) -> Messages:
         """List the messages at the end of the agent's list that nobody tried to record yet."""
-        known = len(self.transcript) - (self.held is not None)
-        return [message for message in agent.messages[known:] if message is not self.placeholder]
+        known = 0 if self.lost else len(self.transcript) - (self.held is not None)
+        others = {id(message) for message in self.lost} | {id(self.placeholder)}
+        return [message for message in agent.messages[known:] if id(message) not in others]
 
     def note_status(self, state: str, **details: Any) -> Noted:
         """Write down how the current invocation stands."""

@@ -51,7 +51,9 @@ def refresh_agent(recording: Recording, agent: Agent, view: View) -> None:
     """
     fresh = recording.unrecorded(agent)
     restore_agent(recording, agent, view)
-    agent.messages.extend(fresh)
+    # Where nothing was recorded the agent still has all of its messages.
+    kept = {id(message) for message in agent.messages}
+    agent.messages.extend(message for message in fresh if id(message) not in kept)
 
 
 def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: bool) -> None:
@@ -59,6 +61,10 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     unfinished = invocation is not None and not invocation.finished
     status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
     waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
+    if recording.stale and (invocation is not None or recording.seed_documents):
+        strands_compat.forget(agent)
+        if invocation is None:
+            strands_compat.load(agent, recording.seed_documents)
     _restore_documents(agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
     if unfinished and not waits_for_answers:
         strands_compat.take_answers_again(agent)
@@ -71,6 +77,7 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     recording.placeholder = recording.held = None
     recording.usage_is_live = False
     recording.stale = False
+    recording.lost = []
     _recall_batch(recording, scope)
     if recording.owed and agent.messages and tool_use_ids(agent.messages[-1]):
         recording.held = agent.messages.pop()
@@ -85,7 +92,9 @@ def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> N
             agent.agent_id,
             len(agent.messages),
         )
-    if messages or recording.transcript:
+    if recording.lost and not messages:
+        agent.messages = list(recording.seed)
+    elif messages or recording.transcript:
         # A model that keeps the conversation itself must not be sent it again.
         agent.messages = [] if getattr(agent.model, "stateful", False) is True else messages
     recording.transcript.reset(messages, bodies)

@@ -6,6 +6,7 @@ import faulthandler
 import pickle
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from strands import Agent
 
 from strands_dapr_session import DaprSessionManager, strands_compat
+from strands_dapr_session.errors import StoreUnavailableError
 from strands_dapr_session.hooks.invocation import INVOCATION_ID
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 Role = Literal["run", "look"]
 
 _SHORT = 0.001
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,6 @@ class _Work:
         if self._job.role == "look":
             self._ledger.note("look", **observe(built))
         Witness(self._ledger, self._switch).watch(built)
-        self._answer(built)
         for call in self._program.numbered_calls:
             self._make(built, call)
         self._ledger.note("end", **observe(built))
@@ -141,8 +143,16 @@ class _Work:
             "is_new": view.sequence == 0,
         }
 
+    def _found_patiently(self, built: Any) -> dict[str, Any]:
+        """Wait until the store answers again."""
+        while True:
+            try:
+                return self._found(built)
+            except StoreUnavailableError:
+                time.sleep(_PAUSE)
+
     def _answer(self, built: Any) -> None:
-        """Answer the interrupts for which an earlier process died waiting."""
+        """Answer the interrupts for which an earlier process, or call, ended waiting."""
         if isinstance(built, Agent) and (pending := _pending(built)):
             self._call(built, self._responses(pending), None)
 
@@ -152,13 +162,14 @@ class _Work:
         for attempt in range(1, call.attempts + 1):
             self._ledger.note("call", id=call.id, attempt=attempt)
             try:
+                self._answer(built)
                 result = self._call(built, call.prompt, call.id)
             except Exception as error:
                 self._ledger.note("raised", id=call.id, error=repr(error))
                 if attempt == call.attempts:
                     raise
                 traceback.print_exc()
-                self._ledger.note("found", **self._found(built))
+                self._ledger.note("found", **self._found_patiently(built))
             else:
                 self._ledger.note("returned", id=call.id, prompt=_name(call), usage=_usage(built), **describe(result))
                 return

@@ -215,6 +215,12 @@ def call_soon(function: Callable[[], object]) -> None:
     _current().inbox.post(function)
 
 
+def start(coro: Coroutine[Any, Any, None]) -> None:
+    """Begin a coroutine on the I/O loop, and go on. Like every operation, it is given a moment when the process ends."""
+    io, context = _current(), contextvars.copy_context()
+    io.inbox.post(lambda: io.start(coro, context))
+
+
 def is_current() -> bool:
     """Whether the calling thread is the I/O thread."""
     return _thread is not None and _thread.is_current

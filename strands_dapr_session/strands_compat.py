@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from strands import Agent
-    from strands.hooks import AfterInvocationEvent
+    from strands.hooks import AfterInvocationEvent, AfterToolCallEvent
     from strands.types.content import Message
     from strands.types.tools import ToolResult
+
+FIRST: Final = -math.inf
+"""Order of a callback that comes before those of everybody else, `HookOrder.SDK_FIRST` included."""
 
 LAST: Final = math.inf
 """Order of a callback that comes after those of everybody else, `HookOrder.SDK_LAST` included."""
@@ -179,6 +182,17 @@ def is_asking(agent: Agent, tool_use_id: str) -> bool:
         each.get("response") is None and id_.startswith(f"v1:before_tool_call:{tool_use_id}:")
         for id_, each in interrupts.items()
     )
+
+
+def will_retry(event: AfterToolCallEvent[Any]) -> bool:
+    """Tell whether Strands is about to run a tool again, as a hook asked for.
+
+    Since 1.5x it does not where the agent, or the tool, was cancelled (`ToolExecutor._should_retry`).
+    """
+    signal = getattr(event.agent, "cancel_signal", None)
+    if signal is None:
+        return event.retry
+    return event.retry and not signal.is_set() and cast("dict[str, Any]", event.result).get("cancelled") is not True
 
 
 def is_structured_output(tool: object) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from strands.hooks import (
     AfterInvocationEvent,
+    AfterModelCallEvent,
     AfterToolCallEvent,
+    AgentInitializedEvent,
     BeforeInvocationEvent,
     BeforeModelCallEvent,
     BeforeToolCallEvent,
@@ -17,25 +20,16 @@ from strands.hooks import (
 )
 from strands.hooks.registry import HookOrder
 
-from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import ConfigurationError, DurableSessionError, UnencodableValueError
-from strands_dapr_session.hooks.drift import fingerprint
+from strands_dapr_session import io_thread, strands_compat
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
 from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
-from strands_dapr_session.hooks.invocation import (
-    FAILED,
-    INTERRUPTED,
-    INVOCATION_ID,
-    RUNNING,
-    Invocation,
-    ToContinue,
-    pack_prompt,
-    tool_use_ids,
-)
+from strands_dapr_session.hooks.invocation import INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
-from strands_dapr_session.records.records import InvocationFinished, InvocationStarted, ToolFinished, ToolStarted
-from strands_dapr_session.strands_compat import LAST
+from strands_dapr_session.records.records import ToolFinished, ToolStarted
+from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
     from strands import Agent
@@ -62,16 +56,26 @@ class CheckpointHooks(HookProvider):
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
+        registry.add_callback(AgentInitializedEvent, self._watch)
         registry.add_callback(BeforeInvocationEvent, self._note_prompt, order=HookOrder.SDK_FIRST)
         # Last: a hook that refuses the prompt, by raising or cancelling, does so before the journal is owned.
         registry.add_callback(BeforeInvocationEvent, self._begin, order=LAST)
+        # First: a hook that raises must not keep us from counting.
+        registry.add_callback(MessageAddedEvent, self._count_message, order=FIRST)
         registry.add_callback(MessageAddedEvent, self._message_added, order=LAST)
         registry.add_callback(BeforeModelCallEvent, self._before_model, order=LAST)
+        registry.add_callback(AfterModelCallEvent, self._after_model, order=FIRST)
         registry.add_callback(BeforeToolCallEvent, self._before_tool, order=LAST)
         registry.add_callback(AfterToolCallEvent, self._after_tool, order=LAST)
+        registry.add_callback(AfterInvocationEvent, self._note_result, order=FIRST)
         registry.add_callback(AfterInvocationEvent, self._end, order=LAST)
 
     # -- the invocation ------------------------------------------------------------------------------------------
+
+    def _watch(self, event: AgentInitializedEvent) -> None:
+        """Be told of the end of every call."""
+        agent = weakref.ref(event.agent)
+        event.agent.tracer = EndOfCall(event.agent.tracer, lambda: self._call_is_over(agent()))  # type: ignore[assignment]
 
     def _note_prompt(self, event: BeforeInvocationEvent) -> None:
         """Remember what the caller asked for, before other hooks rewrite it."""
@@ -132,7 +136,7 @@ class CheckpointHooks(HookProvider):
             recording.results.clear()
             recording.in_doubt.clear()
             recording.usage_is_live = True
-            first.append(_started(recording, invocation, agent))
+            first.append(beginning(recording, agent))
         # Thorough: the caller may have changed any message since the last call.
         changes = recording.changes(agent, thorough=True)
         recording.journal.append(*first, *changes, recording.note_status(RUNNING))
@@ -143,12 +147,14 @@ class CheckpointHooks(HookProvider):
         A hook that came after ours raised, or the caller dropped its stream: before Strands 1.6x, that ends the call
         at once, and tells us some time later.
         """
-        invocation = recording.invocation
-        if invocation is None:
-            return
-        recording.lost_calls += invocation.calls
-        invocation.calls.clear()
-        await self._finish(recording, invocation, agent, None, None)
+        recording.lost_calls += recording.running.calls
+        await self._finish(recording, agent, None, None)
+
+    def _note_result(self, event: AfterInvocationEvent) -> None:
+        """Remember the result, in case that another hook raises before it is recorded."""
+        recording = self._recordings.find(event.agent)
+        if recording is not None and recording.invocation is not None:
+            recording.invocation.result = event.result
 
     async def _end(self, event: AfterInvocationEvent) -> None:
         """Write down how the invocation ended and release the journal; the caller gets its result after that."""
@@ -170,64 +176,50 @@ class CheckpointHooks(HookProvider):
                 await recording.barrier()
             else:
                 resume = strands_compat.next_input(event)
-                await self._finish(recording, invocation, event.agent, event.result, resume)
+                await self._finish(recording, event.agent, event.result, resume)
 
-    async def _finish(
-        self, recording: Recording, invocation: Invocation, agent: Agent, result: AgentResult | None, resume: Any
-    ) -> None:
-        try:
-            if recording.failure is not None:
-                raise recording.failure
-            last = self._last_records(recording, invocation, agent, result, resume)
-        except DurableSessionError as error:
-            recording.invocation = None
-            await self._give_up(recording, agent, invocation, error)
-            raise
-        recording.invocation = None
-        await recording.ownership.end(recording, agent, last)
-
-    @staticmethod
-    def _last_records(
-        recording: Recording, invocation: Invocation, agent: Agent, result: AgentResult | None, resume: Any
-    ) -> list[Record]:
-        if result is None:
-            recording.owed = True
-            strands_compat.stop_waiting(agent)
-            return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
-        if result.stop_reason == "interrupt":
-            completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))
-            invocation.settled = tuple(each["toolUseId"] for each in completed)
-            invocation.asking = [
-                id_ for id_ in recording.batch if id_ not in recording.results and id_ not in recording.in_doubt
-            ]
-            return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
-        if resume is not None and resume is not invocation.next_prompt and recording.visit is None:
-            invocation.go_on_with(resume)
-            recording.owed = True
-            recording.to_continue = ToContinue(invocation, strands_compat.call_of(agent))
-            changes = recording.changes(agent, thorough=True)
-            return [*changes, _started(recording, invocation, agent), recording.note_status(RUNNING)]
-        records = recording.changes(agent, thorough=True)
-        finished = pack_value(_recorded_result(result, invocation), path="result")
-        outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
-        return [*records, InvocationFinished(recording.scope, invocation.id, outcome, finished)]
-
-    @staticmethod
-    async def _give_up(recording: Recording, agent: Agent, invocation: Invocation, error: DurableSessionError) -> None:
-        """End an invocation that could not be recorded to its end."""
-        recording.stale = recording.owed = True
-        recording.lost = list(agent.messages)
-        strands_compat.stop_waiting(agent)
-        if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
+    async def _finish(self, recording: Recording, agent: Agent, result: AgentResult | None, resume: Any) -> None:
+        last, error = conclude(recording, agent, result, resume)
+        if last is None:
             recording.ownership.give_up(recording)
+        else:
+            await recording.ownership.end(recording, agent, last)
+        if error is not None:
+            raise error
+
+    def _call_is_over(self, agent: Agent | None) -> None:
+        """End an invocation whose call is over, if the events have not done so. Never raises, never waits.
+
+        The caller gets the exception that kept us from recording the end, so nobody waits for it to be recorded.
+        """
+        recording = None if agent is None else self._recordings.find(agent)
+        if agent is None or recording is None or recording.invocation is None:
             return
-        # The store is well, only a value could not be recorded: let others go on from the last step that was.
-        recording.invocation = invocation
-        note = recording.note_status(FAILED, error=str(error))
-        recording.invocation = None
-        await recording.ownership.end(recording, agent, [note])
+        if strands_compat.may_be_reentered(agent) or not recording.gate.enter_if_free():
+            return
+        last, error = conclude(recording, agent, recording.invocation.result, None)
+        if error is not None:
+            logger.error("agent_id=<%s>, error=<%s> | the end of an invocation was not recorded", agent.agent_id, error)
+        io_thread.start(self._end_later(recording, agent, last))
+
+    @staticmethod
+    async def _end_later(recording: Recording, agent: Agent, last: list[Record] | None) -> None:
+        try:
+            if last is None:
+                recording.ownership.give_up(recording)
+            else:
+                await recording.ownership.end(recording, agent, last)
+        except DurableSessionError as error:
+            logger.warning("agent_id=<%s>, error=<%s> | the end of an invocation is lost", agent.agent_id, error)
+        finally:
+            recording.gate.leave()
 
     # -- its steps -----------------------------------------------------------------------------------------------
+
+    def _count_message(self, event: MessageAddedEvent) -> None:
+        recording = self._recordings.find(event.agent)
+        if recording is not None and recording.invocation is not None:
+            recording.invocation.progress.count(event.message)
 
     async def _message_added(self, event: MessageAddedEvent) -> None:
         recording = self._recordings.find(event.agent)
@@ -238,7 +230,6 @@ class CheckpointHooks(HookProvider):
             await self._outside(recording, event.agent, event.message)
             return
         await recording.check()
-        invocation.progress.count(event.message)
         is_answer = event.message["role"] == "assistant"
         if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):
             return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
@@ -263,6 +254,11 @@ class CheckpointHooks(HookProvider):
         if recording is None or recording.invocation is None:
             return
         await recording.check()
+
+    def _after_model(self, event: AfterModelCallEvent) -> None:
+        recording = self._recordings.find(event.agent)
+        if recording is not None and recording.invocation is not None and event.stop_response is not None:
+            recording.invocation.is_cut_off = event.stop_response.stop_reason == "max_tokens"
 
     async def _before_tool(self, event: BeforeToolCallEvent) -> None:
         """Let a tool start only on acknowledged ground."""
@@ -293,7 +289,7 @@ class CheckpointHooks(HookProvider):
         clear_key()
         recording = self._recordings.find(event.agent)
         tool_use_id = str(event.tool_use["toolUseId"])
-        if event.retry and not event.agent.cancel_signal.is_set():
+        if strands_compat.will_retry(event):
             return
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             return
@@ -360,14 +356,6 @@ class CheckpointHooks(HookProvider):
             raise
 
 
-def _started(recording: Recording, invocation: Invocation, agent: Agent) -> InvocationStarted:
-    """Say what an invocation is to do: from the beginning, or from here on."""
-    prompt = pack_prompt(invocation.asked, invocation.prompt)
-    return InvocationStarted(
-        recording.scope, invocation.id, invocation.key, prompt, fingerprint(agent), invocation.attempt
-    )
-
-
 def _remove(calls: list[Any], call: object) -> bool:
     """Remove the very object from a list; false if it is not there."""
     for index, each in enumerate(calls):
@@ -383,11 +371,3 @@ def _is_on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _recorded_result(result: AgentResult, invocation: Invocation) -> dict[str, Any]:
-    """Say what the caller got. Only an invocation with an id of its caller's can be asked for again."""
-    recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
-    if invocation.key is not None:
-        recorded["message"] = result.message
-    return recorded

@@ -28,6 +28,14 @@ class Gate:
         """Whether somebody is inside."""
         return self._is_taken
 
+    def enter_if_free(self) -> bool:
+        """Enter without waiting; false if somebody is inside. Ends with `leave`."""
+        with self._lock:
+            if self._is_taken:
+                return False
+            self._is_taken = True
+            return True
+
     async def __aenter__(self) -> Self:
         """Wait until nobody else is inside."""
         with self._lock:
@@ -40,15 +48,16 @@ class Gate:
             await asyncio.wrap_future(turn)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # the turn came at the very moment of the cancellation
+                self.leave()  # the turn came at the very moment of the cancellation
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Let the next one in."""
-        self._pass_on()
+        self.leave()
 
-    def _pass_on(self) -> None:
+    def leave(self) -> None:
+        """Let the next one in."""
         with self._lock:
             while self._waiting:
                 turn = self._waiting.popleft()

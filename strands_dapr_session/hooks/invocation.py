@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from strands import Agent
+    from strands.agent import AgentResult
     from strands.hooks import BeforeInvocationEvent
     from strands.types.content import Message, Messages
 
@@ -88,6 +89,8 @@ class Invocation:
         reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
         asking: Tool calls of the open batch that stopped to ask a person: if they started, they are not in doubt.
         opening: The event of the call that began it, until it was set up to go on.
+        is_cut_off: The model's last answer was cut off at the limit of its tokens.
+        result: What its caller is about to get.
         calls: The `invocation_state` of each call of the agent that is under way. Strands allows more than one at a
             time on request; they run as one invocation, from the beginning of the first to the end of the last.
     """
@@ -105,12 +108,16 @@ class Invocation:
     reinjected: bool = False
     asking: list[str] = field(default_factory=list)
     opening: BeforeInvocationEvent | None = None
+    is_cut_off: bool = False
+    result: AgentResult | None = None
     calls: list[Any] = field(default_factory=list)
 
     def status(self, state: str, **details: Any) -> bytes:
         """Write the note that tells later readers how it stands."""
         if self.settled:
             details["settled"] = list(self.settled)
+        if self.is_cut_off:
+            details["cut_off"] = True
         if self.asking:
             details["asking"] = list(self.asking)
         return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)

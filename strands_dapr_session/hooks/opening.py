@@ -116,10 +116,16 @@ def _open_owed(
     asked, _ = unpack_prompt(last.prompt)
     another_id = key is not None and last.key is not None and key != last.key
     same = not recording.given or (same_prompt(asked, recording.given) and not another_id)
-    if _cannot_go_on(recording, agent, last) or (not same and recording.status.get("state") == FAILED):
+    has_answer = _has_answer(recording, last)
+    is_stuck = _is_stuck(recording, agent) or (has_answer and "cut_off" in recording.status)
+    if is_stuck or (not same and recording.status.get("state") == FAILED):
         close_batch(recording, agent)
         return _new(recording, key, prompt)
     invocation = _go_on(recording, agent, last)
+    if has_answer and agent.messages[-1] is recording.transcript.last:
+        # Its caller never got the answer: something failed on the way. The model is asked for it once more.
+        agent.messages.pop()
+        invocation.progress.messages -= 1
     if not same:
         invocation.next_prompt = list(recording.given)
     return invocation
@@ -135,7 +141,7 @@ def _open_visit(recording: Recording, event: BeforeInvocationEvent, last: Invoca
     owed = last is not None and not last.finished and recording.status.get("visit") == recording.visit
     if owed and last is not None and strands_compat.interrupt_state(agent)["activated"]:
         return _go_on(recording, agent, last, answered=True)
-    if not owed or last is None or _cannot_go_on(recording, agent, last):
+    if not owed or last is None or _is_stuck(recording, agent) or _has_answer(recording, last):
         if agent.messages and tool_use_ids(agent.messages[-1]):
             close_batch(recording, agent)
         return _new(recording, None, prompt)
@@ -168,17 +174,17 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
     )
 
 
-def _cannot_go_on(recording: Recording, agent: Agent, owed: InvocationView) -> bool:
-    """Tell whether the owed invocation left nothing to go on from.
+def _is_stuck(recording: Recording, agent: Agent) -> bool:
+    """Tell whether the caller added messages of its own behind a batch of tools that still waits for results."""
+    return bool(recording.batch and recording.unrecorded(agent))
 
-    Its answer was recorded before it failed (cut off at the token limit, say); or the caller added messages of its own
-    behind a batch of tools that still waits for results.
-    """
+
+def _has_answer(recording: Recording, owed: InvocationView) -> bool:
+    """Tell whether the owed invocation has recorded a last answer."""
     _, prompt = unpack_prompt(owed.prompt)
     last = recording.transcript.last
     has_begun = Progress.read(recording.documents.recorded(PROGRESS)).messages > len(prompt)
-    answered = has_begun and last is not None and last["role"] == "assistant" and not recording.batch
-    return answered or bool(recording.batch and recording.unrecorded(agent))
+    return has_begun and last is not None and last["role"] == "assistant" and not recording.batch
 
 
 def _require_same(packed: bytes, given: Messages, key: str, how: str) -> None:

@@ -113,6 +113,17 @@ class Recording:
         last = self.transcript.last
         return tool_use_ids(last) if last is not None and last["role"] == "assistant" else []
 
+    @property
+    def running(self) -> Invocation:
+        """The invocation that runs.
+
+        Raises:
+            RuntimeError: None does.
+        """
+        if self.invocation is None:
+            raise RuntimeError("no invocation runs")
+        return self.invocation
+
     def changes(self, agent: Agent, *, thorough: bool) -> list[Record]:
         """List what differs between the agent and what is recorded of it, and take it as recorded.
 
@@ -175,11 +186,9 @@ class Recording:
 
     def note_status(self, state: str, **details: Any) -> Noted:
         """Write down how the current invocation stands."""
-        if self.invocation is None:
-            raise RuntimeError("no invocation runs")
         if self.visit is not None:
             details["visit"] = self.visit
-        note = Noted(self.scope, STATUS, self.invocation.status(state, **details))
+        note = Noted(self.scope, STATUS, self.running.status(state, **details))
         self.status = unpack_value(note.value)
         return note
 

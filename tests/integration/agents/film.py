@@ -18,8 +18,10 @@ from strands import Agent
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.hooks.documents import SNAPSHOT_FIELDS
 from strands_dapr_session.journal import committer
+from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.view import View
+from strands_dapr_session.stores.base import StateStore
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.strands_compat import snapshot
 from strands_dapr_session.testing.faults import Call, FaultyStore
@@ -70,6 +72,18 @@ def recording_of(agent: Agent) -> Any:
     recording = agent._session_manager._recordings.find(agent)  # type: ignore[union-attr]
     assert recording is not None
     return recording
+
+
+def add_hook(agent: Agent, callback: Any, *event_types: type, **options: Any) -> None:
+    """`Agent.add_hook` for callbacks whose parameter is not called `event`."""
+    for event_type in event_types:
+        agent.add_hook(callback, event_type, **options)
+
+
+def assert_free(store: StateStore, session_id: str = SESSION) -> None:
+    """See that nobody owns the journal of the default agent, so that others need not wait for a lease."""
+    journal = Journal(store, session_id, "default")
+    assert journal.load_sync().owner is None
 
 
 def plain(messages: Sequence[Any]) -> list[Any]:

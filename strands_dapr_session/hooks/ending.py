@@ -1,0 +1,119 @@
+"""How an invocation ends: what is written down last, and noticing that it is over when no event tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import DurableSessionError, UnencodableValueError
+from strands_dapr_session.hooks.drift import fingerprint
+from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING, ToContinue, pack_prompt
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from strands import Agent
+    from strands.agent import AgentResult
+
+    from strands_dapr_session.hooks.invocation import Invocation
+    from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.records.records import Record
+
+
+def conclude(
+    recording: Recording, agent: Agent, result: AgentResult | None, resume: Any
+) -> tuple[list[Record] | None, DurableSessionError | None]:
+    """End the invocation that runs, as far as this process is concerned.
+
+    Args:
+        recording: What is recorded of the agent; nothing runs in it afterwards.
+        agent: The agent.
+        result: What the caller gets; None if it gets an exception.
+        resume: What the same call goes on with, if it does.
+
+    Returns:
+        The records to write, None if the journal is lost; and why the invocation could not be recorded to its end.
+    """
+    try:
+        if recording.failure is not None:
+            raise recording.failure
+        return _last_records(recording, agent, result, resume), None
+    except DurableSessionError as error:
+        recording.stale = recording.owed = True
+        recording.lost = list(agent.messages)
+        strands_compat.stop_waiting(agent)
+        if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
+            return None, error
+        # The store is well, only a value could not be recorded: let others go on from the last step that was.
+        return [recording.note_status(FAILED, error=str(error))], error
+    finally:
+        recording.invocation = None
+
+
+def _last_records(recording: Recording, agent: Agent, result: AgentResult | None, resume: Any) -> list[Record]:
+    invocation = recording.running
+    if result is None:
+        recording.owed = True
+        strands_compat.stop_waiting(agent)
+        return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
+    if result.stop_reason == "interrupt":
+        completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))
+        invocation.settled = tuple(each["toolUseId"] for each in completed)
+        invocation.asking = [
+            id_ for id_ in recording.batch if id_ not in recording.results and id_ not in recording.in_doubt
+        ]
+        return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
+    if resume is not None and resume is not invocation.next_prompt and recording.visit is None:
+        invocation.go_on_with(resume)
+        recording.owed = True
+        recording.to_continue = ToContinue(invocation, strands_compat.call_of(agent))
+        changes = recording.changes(agent, thorough=True)
+        return [*changes, beginning(recording, agent), recording.note_status(RUNNING)]
+    records = recording.changes(agent, thorough=True)
+    outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
+    return [*records, InvocationFinished(recording.scope, invocation.id, outcome, _packed(result, invocation))]
+
+
+def beginning(recording: Recording, agent: Agent) -> InvocationStarted:
+    """Say what the invocation that runs is to do: from the beginning, or from here on."""
+    invocation = recording.running
+    prompt = pack_prompt(invocation.asked, invocation.prompt)
+    return InvocationStarted(
+        recording.scope, invocation.id, invocation.key, prompt, fingerprint(agent), invocation.attempt
+    )
+
+
+def _packed(result: AgentResult, invocation: Invocation) -> bytes:
+    """Say what the caller got. Only an invocation with an id of its caller's can be asked for again."""
+    recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
+    if invocation.key is not None:
+        recorded["message"] = result.message
+    return pack_value(recorded, path="result")
+
+
+class EndOfCall:
+    """A tracer that tells when a call of an agent is over, whatever became of it.
+
+    Where a hook raises, or a conversation manager, Strands goes past the hooks that come later, ours among them. The
+    end of the agent's span it always reports; `Agent.tracer` is public.
+    """
+
+    def __init__(self, tracer: Any, tell: Callable[[], None]) -> None:
+        self._tracer = tracer
+        self._tell = tell
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the tracer in everything else."""
+        return getattr(self._tracer, name)
+
+    def end_agent_span(self, *args: Any, **kwargs: Any) -> Any:
+        """Tell, and end the span."""
+        self._tell()
+        return self._tracer.end_agent_span(*args, **kwargs)
+
+    def end_span_with_cancellation(self, *args: Any, **kwargs: Any) -> Any:
+        """Tell, and end the span."""
+        self._tell()
+        return self._tracer.end_span_with_cancellation(*args, **kwargs)

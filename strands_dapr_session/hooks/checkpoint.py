@@ -339,7 +339,7 @@ class CheckpointHooks(HookProvider):
             if recording.invocation is not None:
                 self._record(recording, agent, thorough=True)
                 return
-            await recording.ownership.begin(recording, agent)
+            await recording.ownership.begin(recording, agent, is_call=False)
             try:
                 records = [] if recording.owed else recording.changes(agent, thorough=True)
             except BaseException:

@@ -88,7 +88,7 @@ def _open_call(
         return _new(recording, key, prompt)
     if key is not None and last.key == key:
         _require_same(last.prompt, recording.given, key, "is unfinished")
-    if recording.status.get("state") == INTERRUPTED:
+    if recording.status.get("state") == INTERRUPTED and not recording.owed:
         if strands_compat.interrupt_state(agent)["activated"]:
             return _go_on(recording, agent, last, answered=True)
         return _new(recording, key, prompt)  # somebody cleared the interrupts: whoever waited for them gave up

@@ -27,8 +27,13 @@ TOTALS: Final = "totals"
 class Ownership(Protocol):
     """How an agent comes by the right to write, and what becomes of its last records."""
 
-    async def begin(self, recording: Recording, agent: Agent) -> View:
+    async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:
         """Make sure that the agent may write and is what the journal says.
+
+        Args:
+            recording: What is recorded of the agent.
+            agent: The agent.
+            is_call: The agent was called, and Strands has accepted the prompt or the answers.
 
         Returns:
             What the journal holds for it.
@@ -86,14 +91,16 @@ class Found:
 class Owner:
     """Ownership of an agent that was given the session manager: it acquires its journal for each invocation."""
 
-    async def begin(self, recording: Recording, agent: Agent) -> View:
+    async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:
         """Acquire the journal. See `Ownership.begin`."""
         acquisition = await recording.journal.acquire()
         if acquisition.moved:
             recording.found.renew(acquisition.view)
         try:
             if acquisition.moved or recording.stale:
-                refresh_agent(recording, agent, acquisition.view)
+                # Called with a prompt, it can't wait for answers to what it did not know of: it asks again.
+                may_wait = not is_call or strands_compat.has_answers(agent)
+                refresh_agent(recording, agent, acquisition.view, may_wait=may_wait)
         except BaseException:
             await self.end(recording, agent, [])
             raise
@@ -130,7 +137,7 @@ class Borrower:
         self.resume: Callable[[], None] | None = None
         """Called when an unfinished invocation goes on."""
 
-    async def begin(self, recording: Recording, agent: Agent) -> View:
+    async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:  # noqa: ARG002
         """Restore the agent if this visit is to go on. See `Ownership.begin`."""
         await recording.check()
         view = recording.found.take(recording.scope)

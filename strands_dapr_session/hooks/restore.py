@@ -43,14 +43,20 @@ def restore_agent(recording: Recording, agent: Agent, view: View, *, may_wait: b
         ) from error
 
 
-def refresh_agent(recording: Recording, agent: Agent, view: View) -> None:
+def refresh_agent(recording: Recording, agent: Agent, view: View, *, may_wait: bool) -> None:
     """Bring an agent up to what others recorded meanwhile, keeping messages that were only just added to it.
+
+    Args:
+        recording: What is recorded of it.
+        agent: The agent.
+        view: The journal.
+        may_wait: See `restore_agent`.
 
     Raises:
         DamagedDataError: What the journal holds is not the state of an agent.
     """
     fresh = recording.unrecorded(agent)
-    restore_agent(recording, agent, view)
+    restore_agent(recording, agent, view, may_wait=may_wait)
     # Where nothing was recorded the agent still has all of its messages.
     kept = {id(message) for message in agent.messages}
     agent.messages.extend(message for message in fresh if id(message) not in kept)

@@ -215,8 +215,9 @@ def _pending(agent: Agent) -> list[dict[str, Any]]:
     state = strands_compat.interrupt_state(agent)
     if not state["activated"]:
         return []
-    interrupts = cast("dict[str, dict[str, Any]]", state["interrupts"])
-    return [interrupt for interrupt in interrupts.values() if not interrupt.get("response")]
+    interrupts = list(cast("dict[str, dict[str, Any]]", state["interrupts"]).values())
+    # Where all are answered, the call that answered them has failed: it must be made again.
+    return [interrupt for interrupt in interrupts if interrupt.get("response") is None] or interrupts
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from dataclasses import dataclass
 from typing import Any
 
 from strands import Agent, ToolContext, tool
@@ -12,6 +14,8 @@ from strands.types.exceptions import ContextWindowOverflowException
 
 from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME
 from strands_dapr_session.testing import ledger
+from strands_dapr_session.testing.faults import ArriveLate, Delay, Fault, LoseReply, LoseRequest, RefuseOwn
+from strands_dapr_session.testing.faults import Call as StoreCall
 from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.testing.program import Call, Program
 
@@ -417,6 +421,48 @@ def failing_agent(session_manager: Any) -> Agent:
 flaky = Program(flaky_agent, ["Try"], PATIENT)
 flaky_again = Program(flaky_agent, [Call("Try", attempts=2)], PATIENT)
 failing = Program(failing_agent, ["Fail"], PATIENT)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The store does not answer from one call to another."""
+
+    first: int
+    last: int
+
+    def __call__(self, call: StoreCall) -> Fault | None:
+        return LoseRequest() if self.first <= call.number <= self.last else None
+
+
+class Noise:
+    """One write in three fails in some way that leaves it open whether it took place; the same ones for a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, call: StoreCall) -> Fault | None:
+        chance = random.Random(self._seed * 1000 + call.number)
+        if not call.writes or chance.random() > 1 / 3:
+            return None
+        return chance.choice([LoseRequest(), LoseReply(), RefuseOwn(), ArriveLate(1), ArriveLate(3), Delay(0.01)])
+
+
+def counting_agent(session_manager: Any) -> Agent:
+    """Has messages before it has a session, and state only once a tool has run."""
+    script = [[("count", {})], [("count", {}), ("add", {"a": 1, "b": 2})], "Counted."]
+    before: list[Any] = [
+        {"role": "user", "content": [{"text": "Hello"}]},
+        {"role": "assistant", "content": [{"text": "Hello to you."}]},
+    ]
+    return agent(session_manager, script, [count, add], messages=before)
+
+
+counting = Program(counting_agent, [Call("Count.", attempts=8)], PATIENT)
+approving_persistently = Program(approving_agent, [Call("Pay and ship", attempts=8)], PATIENT, answer=say_yes)
+remembering_persistently = Program(remembering_agent, [Call("Remember a few things.", attempts=8)], PATIENT)
+windowed_persistently = Program(window_every_second_turn_agent, [Call("Add up", attempts=8)], PATIENT)
+persistent = Program(parallel_agent, [Call("Do three things at once, twice.", attempts=8)], PATIENT)
+slow_and_persistent = Program(slow_agent, [Call("Take your time.", attempts=40)], PATIENT)
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------

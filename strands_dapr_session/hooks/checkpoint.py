@@ -138,8 +138,9 @@ class CheckpointHooks(HookProvider):
             recording.usage_is_live = True
             first.append(beginning(recording, agent))
         # Thorough: the caller may have changed any message since the last call.
-        changes = recording.changes(agent, thorough=True)
-        recording.journal.append(*first, *changes, recording.note_status(RUNNING))
+        with recording.lock:
+            changes = recording.changes(agent, thorough=True)
+            recording.journal.append(*first, *changes, recording.note_status(RUNNING))
 
     async def _end_lost_calls(self, recording: Recording, agent: Agent) -> None:
         """End an invocation whose call is over without having told us.
@@ -171,6 +172,8 @@ class CheckpointHooks(HookProvider):
         if invocation is None or not _remove(invocation.calls, event.invocation_state):
             return
         async with recording.gate:
+            if recording.invocation is not invocation:
+                return  # another call, which ended at the same time, has ended it
             if invocation.calls:
                 self._record(recording, event.agent, thorough=True)
                 await recording.barrier()
@@ -300,15 +303,16 @@ class CheckpointHooks(HookProvider):
             recording.structured.add(tool_use_id)
             return
         try:
-            result = pack_value(event.result, path="toolResult")
-            state, version = recording.documents.changed(event.agent)
-            nested = recording.nested.pop(tool_use_id, [])
-            beside = recording.beside()
-            recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
+            with recording.lock:
+                result = pack_value(event.result, path="toolResult")
+                state, version = recording.documents.changed(event.agent)
+                nested = recording.nested.pop(tool_use_id, [])
+                beside = recording.beside()
+                recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
+                recording.documents.take(state, version)
         except DurableSessionError as error:
             recording.fail(error)
             return
-        recording.documents.take(state, version)
         recording.results[tool_use_id] = result
         recording.in_doubt.discard(tool_use_id)
 
@@ -350,7 +354,8 @@ class CheckpointHooks(HookProvider):
     @staticmethod
     def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
         try:
-            recording.journal.append(*recording.changes(agent, thorough=thorough))
+            with recording.lock:
+                recording.journal.append(*recording.changes(agent, thorough=thorough))
         except DurableSessionError as error:
             recording.fail(error)
             raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError, UnencodableValueError
 from strands_dapr_session.hooks.drift import fingerprint
-from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING, ToContinue, pack_prompt
+from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING, ToContinue, as_messages, pack_prompt
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
 
@@ -65,8 +65,9 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
             id_ for id_ in recording.batch if id_ not in recording.results and id_ not in recording.in_doubt
         ]
         return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
-    if resume is not None and resume is not invocation.next_prompt and recording.visit is None:
-        invocation.go_on_with(resume)
+    prompt = None if resume is invocation.next_prompt or recording.visit is not None else as_messages(resume)
+    if prompt is not None:
+        invocation.go_on_with(prompt)
         recording.owed = True
         recording.to_continue = ToContinue(invocation, strands_compat.call_of(agent))
         changes = recording.changes(agent, thorough=True)

@@ -122,9 +122,9 @@ class Invocation:
             details["asking"] = list(self.asking)
         return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)
 
-    def go_on_with(self, resume: Any) -> None:
+    def go_on_with(self, prompt: Messages) -> None:
         """Take another prompt, which a hook gave to the same call."""
-        self.prompt = as_messages(resume)
+        self.prompt = prompt
         self.progress.messages = 0
         self.settled = ()
         self.asking.clear()
@@ -152,12 +152,12 @@ class ToContinue:
         return strands_compat.call_of(agent) is self.call
 
 
-def as_messages(prompt: Any) -> Messages:
-    """Make messages of what a caller says, as Strands does."""
+def as_messages(prompt: Any) -> Messages | None:
+    """Make messages of what a caller says, as Strands does; None if Strands would not either."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": [{"text": prompt}]}]
-    if not isinstance(prompt, list) or not prompt:
-        return []
+    if not isinstance(prompt, list) or not all(isinstance(each, dict) for each in prompt):
+        return None
     if all("role" in each and "content" in each for each in prompt):
         return prompt
     return [{"role": "user", "content": prompt}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Recording:
         lost_calls: Calls that ended without having told us, and may tell us still.
         structured: Tool calls of the batch that made structured output: they are not recorded.
         gate: Whoever acquires or releases the journal is inside.
+        lock: Held from looking for differences until they are in the journal: threads may share an agent on request.
         replay: The recorded result that the current call hands out, instead of running anything.
         replayed: The message that carries it to the caller.
         usage_is_live: The agent's metrics hold the tokens of the owed invocation.
@@ -93,6 +95,7 @@ class Recording:
         self.lost_calls: list[Any] = []
         self.structured: set[str] = set()
         self.gate = Gate()
+        self.lock = threading.Lock()
         self.replay: FinishedInvocation | None = None
         self.replayed: Message | None = None
         self.usage_is_live = False

@@ -70,6 +70,7 @@ class Transcript:
 
     def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
         """Record every difference, comparing each live message with what is recorded of it. See `appended`."""
+        live = list(live)  # it may grow meanwhile
         packed = [pack_value(message, path=f"messages[{index}]") for index, message in enumerate(live)]
         digests = [_digest(body) for body in packed]
         if digests == self._digests:

@@ -138,8 +138,9 @@ Prompts = Sequence[Any]
 
 
 def live(film: Film, build: Build, prompts: Prompts, *, last: Any = None, **options: Any) -> Life:
-    """Be a process: make the agent and all calls."""
-    return asyncio.run(_live(film, build, prompts, last, options))
+    """Be a process: make the agent and all calls. Every step is a commit of its own."""
+    with mock.patch.object(committer, "_TOGETHER", 0):
+        return asyncio.run(_live(film, build, prompts, last, options))
 
 
 async def _live(film: Film, build: Build, prompts: Prompts, last: Any, options: dict[str, Any]) -> Life:
@@ -196,14 +197,7 @@ def cut_everywhere(
         again: What the program says instead, the first time after the cut.
         options: Of the session manager.
     """
-    with mock.patch.object(committer, "_TOGETHER", 0):  # every step in a commit of its own
-        return _cut_everywhere(build, prompts, ran if ran is not None else [], again, options)
-
-
-def _cut_everywhere(
-    build: Build, prompts: Prompts, ran: list[str], again: Callable[[Any], Any], options: dict[str, Any]
-) -> list[Cut]:
-    film = Film()
+    film, ran = Film(), ran if ran is not None else []
     whole = live(film, build, prompts, **options)
     assert_restored(film, build, whole.agent, **options)
     cuts = []

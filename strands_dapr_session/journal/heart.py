@@ -18,6 +18,7 @@ from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 
 if TYPE_CHECKING:
+    from strands_dapr_session.records.records import Acquired
     from strands_dapr_session.stores.base import StateStore
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Heart:
         self._task: asyncio.Task[None] | None = None
         self._count = 0
         self._key: str | None = None
+        self._burials: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def of(store: StateStore) -> Heart:
@@ -52,6 +54,17 @@ class Heart:
     def end(self, acquisition: str) -> None:
         """Beat no more for an acquisition. The key goes when nothing has been running for a beat."""
         self._leases.pop(acquisition, None)
+
+    def bury(self, owner: Acquired) -> None:
+        """Remove the heartbeat of a worker whose journal this one took over.
+
+        If it died, nobody else would. If it did not, it beats again.
+        """
+        key = this_process.heartbeat_key(owner)
+        if key is not None and owner.worker != this_process.name:
+            burial = asyncio.get_running_loop().create_task(self._delete(key))
+            self._burials.add(burial)
+            burial.add_done_callback(self._burials.discard)
 
     async def stop(self) -> None:
         """Remove the key: the process is about to end."""
@@ -93,10 +106,14 @@ class Heart:
             logger.warning("store=<%s>, error=<%s> | a heartbeat was lost", store.name, error)
 
     async def _remove(self) -> None:
-        store, key = self._store(), self._key
-        if store is None or key is None:
+        key, self._key = self._key, None
+        if key is not None:
+            await self._delete(key)
+
+    async def _delete(self, key: str) -> None:
+        store = self._store()
+        if store is None:
             return
-        self._key = None
         try:
             await store.delete_many([key])
         except DurableSessionError as error:

@@ -73,7 +73,10 @@ class Tenure:
             self._claim = claim
             is_wanted = self._is_wanted
         if is_wanted:
-            Heart.of(self._context.store).begin(self.acquisition, self._lease)
+            heart = Heart.of(self._context.store)
+            heart.begin(self.acquisition, self._lease)
+            if claim.before is not None:
+                heart.bury(claim.before)
         else:
             await self._return(claim)
         return claim

@@ -57,6 +57,20 @@ def test_the_dead_of_this_machine_are_not_waited_for(place: Place, crash_test: M
     assert time.monotonic() - began < 10
 
 
+def test_the_heartbeat_of_the_dead_is_buried(sqlite_place: Place, crash_test: Make) -> None:
+    program = replace(programs.slow, options={"lease": 0.5, "busy_timeout": 20.0})
+    test = crash_test(program, sqlite_place)
+    session_id = test.new_session("dead")
+    test.live(session_id, Kill("tool", 3, "after"))
+    assert heartbeats(sqlite_place) != []
+    assert test.live(session_id).status == 0
+    assert heartbeats(sqlite_place) == []
+
+
+def heartbeats(place: Place) -> list[str]:
+    return [key for key in place.keys() if ":worker:" in key] if place.keys else []
+
+
 @pytest.fixture
 def paused(dapr_place: Place, crash_test: Make) -> CrashTest:
     # Not SQLite: a process that is stopped in the middle of a transaction locks everybody out.

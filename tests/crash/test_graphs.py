@@ -121,7 +121,8 @@ def test_killed_around_every_write(build: Callable[[Any], Any], tmp_path: Path) 
         orchestrators.cycle_reset,
         orchestrators.nested,
         orchestrators.asking,
-        orchestrators.asking_nested,
+        # The oldest Strands takes answers for a nested graph only in the process that asked.
+        pytest.param(orchestrators.asking_nested, marks=NEWEST),
     ],
 )
 def test_killed_around_every_third_write(build: Callable[[Any], Any], tmp_path: Path) -> None:

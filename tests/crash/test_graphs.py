@@ -121,7 +121,7 @@ def test_killed_around_every_write(build: Callable[[Any], Any], tmp_path: Path) 
         orchestrators.cycle_reset,
         orchestrators.nested,
         orchestrators.asking,
-        # The oldest Strands takes answers for a nested graph only in the process that asked.
+        # With the oldest Strands the processes do not get to the answers, why is not known; see `test_answered`.
         pytest.param(orchestrators.asking_nested, marks=NEWEST),
     ],
 )

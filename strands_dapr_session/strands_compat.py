@@ -19,7 +19,7 @@ from strands.types.exceptions import SessionException
 from strands_dapr_session.errors import DurableSessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from strands import Agent
     from strands.hooks import AfterInvocationEvent, AfterToolCallEvent
@@ -133,34 +133,48 @@ def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"interrupts": state.get("interrupts", {}), "context": context, "activated": False}
 
 
-def stop_waiting(agent: Agent) -> None:
+def stop_waiting(agent: Agent, answered: Iterable[str] = ()) -> None:
     """Let an agent that was interrupted, answered, and then failed be called with anything, as a restored one can be.
 
     Answers are kept. Strands would demand them again.
+
+    Args:
+        agent: The agent.
+        answered: The interrupts that were answered earlier in the same run.
     """
     state = interrupt_state(agent)
     if state["activated"]:
         load(agent, {"interrupt_state": without_batch(state)})
-        take_answers_again(agent)
+        take_answers_again(agent, answered)
 
 
-def take_answers_again(agent: Agent) -> None:
-    """Let an agent that goes on with answers it has got accept the same call that gave them.
+def take_answers_again(agent: Agent, answered: Iterable[str]) -> None:
+    """Let an agent accept answers that it has got already.
 
-    A program that is started again says again what it said last. Strands refuses answers unless it waits for them, in
-    `_InterruptState.resume` and `Agent._convert_prompt_to_messages`, before any hook runs (1.43 to 1.62).
+    A program that is started again says again what it said last. Strands refuses answers to interrupts that it does
+    not wait for, in `_InterruptState.resume` and `Agent._convert_prompt_to_messages`, before any hook runs (1.43 to
+    1.62).
+
+    Args:
+        agent: The agent.
+        answered: The interrupts that were answered.
     """
     state: Any = agent._interrupt_state  # noqa: SLF001
-    if not any(each.response is not None for each in state.interrupts.values()):
-        return
+    old = {*answered, *(id_ for id_, each in state.interrupts.items() if each.response is not None)}
     take = state.resume
 
     def resume(prompt: Any) -> None:
-        if not state.activated and _answers(prompt) and _answers(prompt) <= state.interrupts.keys():
+        given = _answers(prompt)
+        is_asked_for = state.activated and given <= state.interrupts.keys()
+        if given and not is_asked_for and given <= old | state.interrupts.keys():
             state.activated = True
+            prompt = [each for each in prompt if each["interruptResponse"]["interruptId"] in state.interrupts]
+            if not prompt:
+                return
         take(prompt)
 
-    state.resume = resume
+    if old:
+        state.resume = resume
 
 
 def _answers(prompt: Any) -> set[str]:

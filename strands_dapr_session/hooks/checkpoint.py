@@ -24,7 +24,7 @@ from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
 from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
-from strands_dapr_session.hooks.invocation import INVOCATION_ID, RUNNING, tool_use_ids
+from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
@@ -87,6 +87,11 @@ class CheckpointHooks(HookProvider):
             recording.to_continue = None
         if recording.to_continue is None:
             recording.given = list(event.messages)
+        # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
+        is_answered = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
+        recording.is_answered_again = is_answered and recording.status.get("state") != INTERRUPTED
+        if recording.is_answered_again:
+            strands_compat.stop_waiting(event.agent, recording.status.get("answers", ()))
 
     async def _begin(self, event: BeforeInvocationEvent) -> None:
         """Own the journal, and write down what begins or goes on."""

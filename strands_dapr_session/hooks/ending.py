@@ -43,7 +43,7 @@ def conclude(
     except DurableSessionError as error:
         recording.stale = recording.owed = True
         recording.lost = list(agent.messages)
-        strands_compat.stop_waiting(agent)
+        strands_compat.stop_waiting(agent, recording.running.answers)
         if not isinstance(error, UnencodableValueError) or not recording.journal.owned:
             return None, error
         # The store is well, only a value could not be recorded: let others go on from the last step that was.
@@ -56,7 +56,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
     invocation = recording.running
     if result is None:
         recording.owed = True
-        strands_compat.stop_waiting(agent)
+        strands_compat.stop_waiting(agent, invocation.answers)
         return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
     if result.stop_reason == "interrupt":
         completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))

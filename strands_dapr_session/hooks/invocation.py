@@ -85,6 +85,7 @@ class Invocation:
         resumed: It was begun earlier, and is unfinished.
         next_prompt: What the caller really asked for, to be run when this one has finished.
         answered: It waited for answers of a person, and now has them.
+        answers: The interrupts that were answered so far.
         settled: Tool calls of the open batch that had results when it last asked a person. Strands puts these first.
         reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
         asking: Tool calls of the open batch that stopped to ask a person: if they started, they are not in doubt.
@@ -104,6 +105,7 @@ class Invocation:
     resumed: bool = False
     next_prompt: Messages | None = None
     answered: bool = False
+    answers: list[str] = field(default_factory=list)
     settled: tuple[str, ...] = ()
     reinjected: bool = False
     asking: list[str] = field(default_factory=list)
@@ -114,6 +116,8 @@ class Invocation:
 
     def status(self, state: str, **details: Any) -> bytes:
         """Write the note that tells later readers how it stands."""
+        if self.answers:
+            details["answers"] = list(self.answers)
         if self.settled:
             details["settled"] = list(self.settled)
         if self.is_cut_off:

@@ -19,7 +19,8 @@ from strands_dapr_session.hooks.invocation import (
     tool_use_ids,
     unpack_prompt,
 )
-from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.view import FinishedInvocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from strands.types.content import ContentBlock, Message, Messages
 
     from strands_dapr_session.hooks.recording import Recording
-    from strands_dapr_session.records.view import FinishedInvocation, InvocationView
+    from strands_dapr_session.records.view import InvocationView
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,9 @@ def _open_call(
         recording.replay = finished[key]
         return None
     recording.replay = None
+    if last is not None and last.finished and recording.is_answered_again:
+        recording.replay = _last_result(recording, last)
+        return None
     if last is None or last.finished:
         return _new(recording, key, prompt)
     if key is not None and last.key == key:
@@ -93,6 +97,12 @@ def _open_call(
             return _go_on(recording, agent, last, answered=True)
         return _new(recording, key, prompt)  # somebody cleared the interrupts: whoever waited for them gave up
     return _open_owed(recording, agent, key, prompt, last)
+
+
+def _last_result(recording: Recording, last: InvocationView) -> FinishedInvocation:
+    """Get what the last invocation came to, for a caller that did not hear of it."""
+    result = pack_value({**unpack_value(last.result), "message": recording.transcript.last}, path="result")
+    return FinishedInvocation(recording.scope, last.id, last.prompt, last.outcome, result)
 
 
 def _new(recording: Recording, key: str | None, prompt: Messages) -> Invocation:
@@ -169,9 +179,17 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         progress,
         resumed=True,
         answered=answered,
+        answers=_answers(recording, agent),
         settled=tuple(status.get("settled", ())),
         asking=list(status.get("asking", ())),
     )
+
+
+def _answers(recording: Recording, agent: Agent) -> list[str]:
+    """List the interrupts that were answered so far."""
+    interrupts = strands_compat.interrupt_state(agent)["interrupts"]
+    now = [id_ for id_, each in interrupts.items() if each.get("response") is not None]
+    return list(dict.fromkeys([*recording.status.get("answers", ()), *now]))
 
 
 def _is_stuck(recording: Recording, agent: Agent) -> bool:

@@ -112,7 +112,7 @@ class Owner:
             await recording.journal.release(*last)
         except BaseException:
             recording.stale = True
-            strands_compat.stop_waiting(agent)
+            strands_compat.stop_waiting(agent, recording.status.get("answers", ()))
             recording.journal.abandon()
             raise
 

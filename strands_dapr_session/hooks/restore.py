@@ -72,8 +72,8 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
         if invocation is None:
             strands_compat.load(agent, recording.seed_documents)
     _restore_documents(agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
-    if unfinished and not waits_for_answers:
-        strands_compat.take_answers_again(agent)
+    if may_wait:
+        strands_compat.take_answers_again(agent, status.get("answers", ()))
     _restore_messages(recording, agent, scope)
     recording.documents.reset(agent, scope.documents)
     recording.results = dict(scope.results)

@@ -28,6 +28,9 @@ from strands_dapr_session.testing.faults import Call, FaultyStore
 
 SESSION = "s"
 
+DONE = object()
+"""What a program says when nothing is left to say."""
+
 Build = Callable[[DaprSessionManager], Agent]
 
 
@@ -108,13 +111,15 @@ class Life:
 
     Attributes:
         agent: Its agent.
-        answers: What its calls returned, one text each.
+        results: What its calls returned.
+        answers: The same as text.
         stops: Why they ended.
         frames: How many frames there were after each call.
         usage: Tokens that the last call reported.
     """
 
     agent: Agent
+    results: list[Any] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
@@ -146,7 +151,11 @@ def live(film: Film, build: Build, prompts: Prompts, *, last: Any = None, **opti
 async def _live(film: Film, build: Build, prompts: Prompts, last: Any, options: dict[str, Any]) -> Life:
     life = Life(build(manager(film, **options)))
     for prompt in prompts:
-        last = await life.agent.invoke_async(prompt(last) if callable(prompt) else prompt)
+        said = prompt(last) if callable(prompt) else prompt
+        if said is DONE:
+            break
+        last = await life.agent.invoke_async(said)
+        life.results.append(last)
         life.answers.append(str(last).strip())
         life.stops.append(last.stop_reason)
         life.frames.append(len(film.frames))
@@ -210,7 +219,7 @@ def cut_everywhere(
         is_under_way = number > (whole.frames[call - 1] if call else 0)
         if is_under_way and _is_begun(second, build, options):
             rest[0] = again(rest[0])
-        life = live(second, build, rest, **options)
+        life = live(second, build, rest, last=whole.results[call - 1] if call else None, **options)
         assert_restored(second, build, life.agent, **options)
         cuts.append(Cut(number, recorded, tuple(ran), whole.outcome, life.outcome, second))
     return cuts
@@ -231,8 +240,9 @@ def assert_restored(film: Film, build: Build, agent: Agent, **options: Any) -> N
 
 
 def _is_begun(film: Film, build: Build, options: dict[str, Any]) -> bool:
-    last = view(build(manager(film, **options))).scope("").invocation
-    return last is not None and not last.finished
+    agent = build(manager(film, **options))
+    last = view(agent).scope("").invocation
+    return last is not None and not last.finished and recording_of(agent).status["state"] != "interrupted"
 
 
 def _recorded(film: Film, build: Build, options: dict[str, Any]) -> frozenset[str]:

@@ -216,7 +216,7 @@ def call_soon(function: Callable[[], object]) -> None:
 
 
 def start(coro: Coroutine[Any, Any, None]) -> None:
-    """Begin a coroutine on the I/O loop, and go on. Like every operation, it is given a moment when the process ends."""
+    """Begin a coroutine on the I/O loop, and go on. Like any operation, it is given a moment when the process ends."""
     io, context = _current(), contextvars.copy_context()
     io.inbox.post(lambda: io.start(coro, context))
 

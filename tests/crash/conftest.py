@@ -32,11 +32,11 @@ class Place:
 
     Attributes:
         url: Its URL.
-        keys: Lists what is in it; None where nothing can.
+        list_keys: Lists what is in it; None where nothing can.
     """
 
     url: str
-    keys: KeyLister | None
+    list_keys: KeyLister | None
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ def crash_test(request: pytest.FixtureRequest, forks: ForkServer, workshop: Path
 
     def make(program: Program, place: Place, **options: Any) -> CrashTest:
         name = f"{prefix}-{os.getpid()}-{next(numbers)}"
-        return CrashTest(program, place.url, workshop, starter=forks, keys=place.keys, name=name, **options)
+        return CrashTest(program, place.url, workshop, starter=forks, keys=place.list_keys, name=name, **options)
 
     return make
 

@@ -68,7 +68,7 @@ def test_the_heartbeat_of_the_dead_is_buried(sqlite_place: Place, crash_test: Ma
 
 
 def heartbeats(place: Place) -> list[str]:
-    return [key for key in place.keys() if ":worker:" in key] if place.keys else []
+    return [key for key in place.list_keys() if ":worker:" in key] if place.list_keys else []
 
 
 @pytest.fixture

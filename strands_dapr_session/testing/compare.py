@@ -68,6 +68,13 @@ class Run:
         """The processes that ran the program; one that went on after an exception counts once for each attempt."""
         return [part for life in self.lives if life.role == "run" for part in life.attempts()]
 
+    @property
+    def successions(self) -> list[tuple[Life, Life]]:
+        """Every process that was not the last, and the next one that lived to see what it left."""
+        lives = self.working
+        later = (next((life for life in lives[index:] if life.first("found")), None) for index in range(1, len(lives)))
+        return [(life, after) for life, after in zip(lives, later, strict=False) if after is not None]
+
     def of(self, *kinds: str) -> list[Entry]:
         """Get the entries of some kinds of all processes that ran the program."""
         return [entry for life in self.working for entry in life.of(*kinds)]
@@ -86,6 +93,20 @@ def it_finishes(reference: Run, run: Run) -> Iterator[str]:
         yield f"the last process ended with {life.status}" + (f": {why['error']}" if why else "")
 
 
+def tools_start_on_record(_: Run, run: Run) -> Iterator[str]:
+    """A tool starts only when the message that asks for it is recorded."""
+    for life, after in run.successions:
+        last: dict[str, list[Entry]] = {}
+        for entry in life.of("model-end", "tool-start"):
+            if entry.kind == "model-end":
+                last[entry["agent"]] = []
+            else:
+                last.setdefault(entry["agent"], []).append(entry)
+        for entry in (entry for entries in last.values() for entry in entries):
+            if entry["id"] not in after.found("asked"):
+                yield f"tool {entry['name']} ({entry['id']}) had started, and that it was asked for was not recorded"
+
+
 def recorded_tools_rest(_: Run, run: Run) -> Iterator[str]:
     """A tool whose result was recorded never runs again."""
     for life in run.working:
@@ -99,7 +120,7 @@ def tools_run_as_often(reference: Run, run: Run) -> Iterator[str]:
     expected, seen = _by_id(reference.of("tool-start")), _by_id(run.of("tool-start"))
     doubts = Counter(
         id_
-        for life, after in zip(run.working, run.working[1:], strict=False)
+        for life, after in run.successions
         for id_ in {entry["id"] for entry in life.of("tool-start")} - set(after.found("results"))
     )
     for id_ in [*expected, *(id_ for id_ in seen if id_ not in expected)]:
@@ -139,7 +160,7 @@ def tokens_are_equal(reference: Run, run: Run) -> Iterator[str]:
     Compared only where nothing but kills come between: Strands counts them for each call, and a call that raises or
     waits for answers is made in several.
     """
-    if reference.of("raised", "interrupted") or run.of("raised", "interrupted"):
+    if reference.of("raised", "interrupted") or run.of("raised", "interrupted", "answered"):
         return
     expected = {_name_of(entry): entry["usage"] for entry in reference.of("returned")}
     for life in run.lives:
@@ -177,6 +198,7 @@ def others_see_the_same(_: Run, run: Run) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     it_finishes,
+    tools_start_on_record,
     recorded_tools_rest,
     tools_run_as_often,
     models_go_on,

@@ -124,19 +124,22 @@ class _Work:
         root = str(getattr(built, "agent_id", None) or built.id)
         view = Journal(self._store, self._job.session_id, root).load_sync()
         answers: list[str] = []
+        asked: list[str] = []
         results: set[str] = set()
         unfinished = []
         for scope in view.scopes.values():
             messages = [unpack_value(body) for body in scope.messages]
             # Whoever says it: a summary becomes a message of the user.
             answers += [answer_of(message) for message in messages]
-            blocks = (block for message in messages for block in message["content"])
+            blocks = [block for message in messages for block in message["content"]]
+            asked += [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block]
             results.update(block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block)
             results.update(scope.results)
             if scope.invocation is not None and not scope.invocation.finished:
                 unfinished.append(scope.invocation.key)
         return {
             "answers": answers,
+            "asked": asked,
             "results": sorted(results),
             "unfinished": unfinished,
             "finished": list(view.finished),

@@ -7,6 +7,7 @@ PYTEST_FLAGS ?= -n auto
 help:
 	@echo 'make test         lint, types, and every test against real servers'
 	@echo 'make test-oldest  the tests with the oldest supported dependencies'
+	@echo 'make crash-full   kill agents at every moment, in every store; takes a while'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
@@ -26,6 +27,10 @@ servers: .venv/.ready
 .PHONY: test
 test: lint servers
 	.venv/bin/pytest $(PYTEST_FLAGS)
+
+.PHONY: crash-full
+crash-full: servers
+	CRASH_FULL=1 .venv/bin/pytest $(PYTEST_FLAGS) --timeout=1800 tests/crash
 
 .PHONY: lint
 lint: .venv/.ready

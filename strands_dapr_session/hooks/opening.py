@@ -132,6 +132,8 @@ def _open_owed(
         close_batch(recording, agent)
         return _new(recording, key, prompt)
     invocation = _go_on(recording, agent, last)
+    if not recording.transcript:
+        invocation.progress.messages = 0  # Strands clears what a model keeps itself, also after a failure
     if has_answer and agent.messages[-1] is recording.transcript.last:
         # Its caller never got the answer: something failed on the way. The model is asked for it once more.
         agent.messages.pop()

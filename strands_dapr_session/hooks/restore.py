@@ -90,6 +90,7 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
 
 
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
+    invocation = scope.invocation
     bodies = list(scope.messages)
     messages: Messages = [unpack_value(body) for body in bodies]
     if agent.messages and not recording.transcript and messages:
@@ -101,8 +102,9 @@ def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> N
     if recording.lost and not messages:
         agent.messages = list(recording.seed)
     elif messages or recording.transcript:
-        # A model that keeps the conversation itself must not be sent it again.
-        agent.messages = [] if getattr(agent.model, "stateful", False) is True else messages
+        # A model that keeps the conversation itself must not be sent it again, but for the call that is under way.
+        is_kept = getattr(agent.model, "stateful", False) is True and (invocation is None or invocation.finished)
+        agent.messages = [] if is_kept else messages
     recording.transcript.reset(messages, bodies)
 
 

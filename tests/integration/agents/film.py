@@ -115,6 +115,7 @@ class Life:
         answers: The same as text.
         stops: Why they ended.
         frames: How many frames there were after each call.
+        marks: What the journal said of the invocation after each call.
         usage: Tokens that the last call reported.
     """
 
@@ -123,6 +124,7 @@ class Life:
     answers: list[str] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
+    marks: list[Any] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -131,11 +133,17 @@ class Life:
         return {
             "messages": plain(self.agent.messages),
             "state": self.agent.state.get(),
-            "conversation_manager": snapshot(self.agent, "conversation_manager_state"),
+            "conversation_manager": _without_ids(snapshot(self.agent, "conversation_manager_state")),
             "answer": self.answers[-1:],
             "stop": self.stops[-1:],
             "usage": self.usage,
         }
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: "…" if name == "tracking_id" else _without_ids(each) for name, each in value.items()}
+    return [_without_ids(each) for each in value] if isinstance(value, list) else value
 
 
 Prompts = Sequence[Any]
@@ -159,6 +167,7 @@ async def _live(film: Film, build: Build, prompts: Prompts, last: Any, options: 
         life.answers.append(str(last).strip())
         life.stops.append(last.stop_reason)
         life.frames.append(len(film.frames))
+        life.marks.append(_mark(film))
         life.usage = dict(last.metrics.agent_invocations[-1].usage)
     return life
 
@@ -211,13 +220,16 @@ def cut_everywhere(
     assert_restored(film, build, whole.agent, **options)
     cuts = []
     for number, frame in enumerate(film.frames[:-1], 1):
-        call = sum(number >= done for done in whole.frames)
         second = Film.at(frame)
-        recorded = _recorded(second, build, options)
+        call = sum(number >= done for done in whole.frames)
+        if call < len(prompts) and _mark(second) == whole.marks[call]:
+            call += 1  # it had ended; what was written since, as when a journal is packed, has nothing to do with it
+        if call == len(prompts):
+            break
+        recorded = _recorded(second)
         ran.clear()
         rest = list(prompts[call:])
-        is_under_way = number > (whole.frames[call - 1] if call else 0)
-        if is_under_way and _is_begun(second, build, options):
+        if _is_begun(second):
             rest[0] = again(rest[0])
         life = live(second, build, rest, last=whole.results[call - 1] if call else None, **options)
         assert_restored(second, build, life.agent, **options)
@@ -239,14 +251,25 @@ def assert_restored(film: Film, build: Build, agent: Agent, **options: Any) -> N
     assert everything(other) == everything(agent)
 
 
-def _is_begun(film: Film, build: Build, options: dict[str, Any]) -> bool:
-    agent = build(manager(film, **options))
-    last = view(agent).scope("").invocation
-    return last is not None and not last.finished and recording_of(agent).status["state"] != "interrupted"
+def recorded_scope(film: Film) -> Any:
+    """What the journal says of the default agent, read past everything that uses it."""
+    return Journal(film.inner, SESSION, "default").load_sync().scope("")
 
 
-def _recorded(film: Film, build: Build, options: dict[str, Any]) -> frozenset[str]:
-    scope = view(build(manager(film, **options))).scope("")
+def _mark(film: Film) -> Any:
+    scope = recorded_scope(film)
+    return scope.invocation and (scope.invocation.id, scope.invocation.finished, scope.notes["status"])
+
+
+def _is_begun(film: Film) -> bool:
+    scope = recorded_scope(film)
+    if scope.invocation is None or scope.invocation.finished:
+        return False
+    return bool(unpack_value(scope.notes["status"])["state"] != "interrupted")
+
+
+def _recorded(film: Film) -> frozenset[str]:
+    scope = recorded_scope(film)
     in_messages = {
         block["toolResult"]["toolUseId"]
         for body in scope.messages

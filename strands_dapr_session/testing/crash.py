@@ -193,7 +193,7 @@ class CrashTest:
         """
         session_id = self.new_session("-".join(map(str, kills)) or "alone")
         lives: list[Life] = []
-        while not lives or (lives[-1].status and len(lives) < _MOST_LIVES):
+        while not lives or (lives[-1].status not in (0, -signal.SIGALRM) and len(lives) < _MOST_LIVES):
             kill = kills[len(lives)] if len(lives) < len(kills) else None
             lives.append(self.live(session_id, kill, then if lives else None))
         lives.append(self.live(session_id, None, then, "look"))

@@ -46,7 +46,10 @@ def receive(connection: socket.socket) -> Any:
 def _exactly(connection: socket.socket, size: int) -> bytes | None:
     data = b""
     while len(data) < size:
-        piece = connection.recv(size - len(data))
+        try:
+            piece = connection.recv(size - len(data))
+        except ConnectionError:
+            return None
         if not piece:
             return None
         data += piece

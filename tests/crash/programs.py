@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from strands import Agent, ToolContext, tool
@@ -386,6 +386,22 @@ BLOCKS = [
 
 two_prompts = Program(conversing_agent, ["First", "Second"], PATIENT)
 blocks = Program(conversing_agent, ["First", BLOCKS], PATIENT)
+
+
+def packing_agent(session_manager: Any) -> Agent:
+    """Packs its journal after every few commits."""
+    session_manager._journal_settings = replace(session_manager._journal_settings, compact_slots=3)
+    return conversing_agent(session_manager)
+
+
+def packing_window_agent(session_manager: Any) -> Agent:
+    """Packs messages that are not live any more."""
+    session_manager._journal_settings = replace(session_manager._journal_settings, compact_slots=4)
+    return window_agent(session_manager)
+
+
+packing = Program(packing_agent, ["First", "Second", "Third"], PATIENT)
+packing_window = Program(packing_window_agent, ["First", "Second", "Third"], PATIENT)
 first = Program(conversing_agent, ["First"], PATIENT)
 second_only = Program(conversing_agent, [Call("Second", id="call-2")], PATIENT)
 nothing_new = Program(conversing_agent, [Call(None, id=None)], PATIENT)

@@ -32,10 +32,12 @@ SHARES = {
     "flaky_again": 2,
     "failing": 3,
     "large": 5,
+    "packing": 1,
+    "packing_window": 2,
 }
 """One of how many moments is enough every day, on SQLite: what differs between stores is tried in fewer programs."""
 
-ON_DAPR = {"sequential": 3, "parallel": 2, "approving": 5, "two_prompts": 5, "large": 12}
+ON_DAPR = {"sequential": 3, "parallel": 2, "approving": 5, "two_prompts": 5, "large": 12, "packing": 4}
 ON_POSTGRES = {"parallel": 6}
 ON_REDIS = {"parallel": 6}
 

@@ -153,7 +153,7 @@ def test_an_outage_at_any_call_is_survived(name: str, sqlite_place: Place, crash
     assert raised > len(wrong)
 
 
-@pytest.mark.parametrize("name", ["parallel", "approving", "large"])
+@pytest.mark.parametrize("name", ["parallel", "approving", "large", "packing"])
 def test_writes_of_which_nobody_knows_the_outcome_are_settled(name: str, sqlite_place: Place, crash_test: Make) -> None:
     program = getattr(programs, name)
     test = crash_test(program, sqlite_place)

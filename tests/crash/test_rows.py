@@ -16,7 +16,14 @@ Make = Callable[[Any, Place], CrashTest]
 Check = Callable[[CrashTest, list[Any]], None]
 
 NEVER = Kill("store", 0, "before")
-TOGETHER = {"sequential": 11, "parallel": 11, "approving": 13, "window_every_second_turn": 17, "two_prompts": 17}
+TOGETHER = {
+    "sequential": 11,
+    "parallel": 11,
+    "approving": 13,
+    "window_every_second_turn": 17,
+    "two_prompts": 17,
+    "packing": 37,
+}
 
 
 def rows_of_two(moments: list[Kill], share: int) -> list[tuple[Kill, ...]]:

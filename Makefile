@@ -8,6 +8,8 @@ help:
 	@echo 'make test         lint, types, and every test against real servers'
 	@echo 'make test-oldest  the tests with the oldest supported dependencies'
 	@echo 'make crash-full   kill agents at every moment, in every store; takes a while'
+	@echo 'make prove        every campaign of tests/prove in small: about ten minutes'
+	@echo 'make prove-full   every campaign; takes hours, and writes benchmarks/results/prove'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
@@ -31,6 +33,14 @@ test: lint servers
 .PHONY: crash-full
 crash-full: servers
 	CRASH_FULL=1 .venv/bin/pytest $(PYTEST_FLAGS) --timeout=1800 tests/crash
+
+.PHONY: prove
+prove: servers
+	.venv/bin/python -m tests.prove small
+
+.PHONY: prove-full
+prove-full: servers
+	.venv/bin/python -m tests.prove full --record
 
 .PHONY: lint
 lint: .venv/.ready

@@ -10,6 +10,7 @@ from strands.session.session_manager import SessionManager
 
 from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.ceiling import Ceiling
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
 from strands_dapr_session.hooks.ownership import Found, Owner
 from strands_dapr_session.hooks.recording import Recording, Recordings
@@ -96,6 +97,7 @@ class DaprSessionManager(SessionManager):
         self._checkpoint = CheckpointHooks(self._recordings)
         self._resume = ResumeHook(self._recordings)
         self._subagents = SubAgentHooks(self._recordings, self._listen)
+        self._ceiling = Ceiling()
         self._heard: weakref.WeakSet[Agent] = weakref.WeakSet()
         self._roots: dict[str, Root] = {}
 
@@ -108,6 +110,7 @@ class DaprSessionManager(SessionManager):
         registry.add_hook(self._subagents)
         registry.add_hook(self._checkpoint)
         registry.add_hook(self._resume)
+        registry.add_hook(self._ceiling)
 
     def _listen(self, agent: Agent) -> None:
         """Register with an agent that runs as a part of something else; once."""

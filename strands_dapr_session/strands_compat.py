@@ -18,6 +18,11 @@ from strands.types.exceptions import SessionException
 
 from strands_dapr_session.errors import DurableSessionError
 
+try:  # since 1.62; kept out of `strands.middleware` until its contract is final
+    from strands.middleware._agent_stream import AgentStreamStage
+except ImportError:
+    AgentStreamStage = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -34,6 +39,9 @@ LAST: Final = math.inf
 
 INTERRUPTED_TEXT: Final = "Tool was interrupted."
 """What Strands answers for a tool call that never got a result (`tools/_tool_helpers.py`, 1.43 to 1.62)."""
+
+AGENT_STREAM_STAGE: Final[Any] = AgentStreamStage
+"""The stage around the event loop of a call, for `Agent.add_middleware`; None where Strands has none."""
 
 _HAS_PENDING_EXECUTION: Final = hasattr(_interrupt, "PendingToolExecution")
 """Since 1.52 the interrupt state has a field for a half-finished batch; before, two entries of its context."""
@@ -269,6 +277,33 @@ def add_cycles(agent: Agent, count: int) -> None:
     if latest is not None:
         nothing: Any = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
         latest.cycles.extend(EventLoopCycleMetric(f"earlier-{n}", dict(nothing)) for n in range(count))  # type: ignore[arg-type]
+
+
+def is_start_of_cycle(event: Mapping[str, Any]) -> bool:
+    """Tell whether an event of the stream announces a cycle of the event loop."""
+    return "start" in event or "start_event_loop" in event
+
+
+def leave_cycle(agent: Agent, invocation_state: Mapping[str, Any]) -> None:
+    """Take a cycle of the event loop that was left before its model call out of the metrics, where it begins again.
+
+    Cycles that were left with it have ended, but for their "Recursive call", which Strands ends on the way back.
+
+    Args:
+        agent: The agent.
+        invocation_state: That of the call: Strands keeps the current cycle in it (1.43 to 1.62).
+    """
+    metrics = agent.event_loop_metrics
+    left = invocation_state["event_loop_cycle_trace"]
+    metrics.cycle_count -= 1
+    metrics.traces[:] = [trace for trace in metrics.traces if trace is not left]
+    latest = metrics.latest_agent_invocation
+    if latest is not None and latest.cycles:
+        latest.cycles.pop()
+    for trace in reversed(metrics.traces):
+        if not trace.children or trace.children[-1].end_time is not None:
+            break
+        trace.children[-1].end()
 
 
 def totals(agent: Agent) -> dict[str, Any]:

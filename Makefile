@@ -5,7 +5,7 @@ PYTEST_FLAGS ?= -n auto
 
 .PHONY: help
 help:
-	@echo 'make test         lint, types, and every test against real servers'
+	@echo 'make test         lint, types, every test against real servers, and bench-smoke'
 	@echo 'make test-oldest  the tests with the oldest supported dependencies'
 	@echo 'make crash-full   kill agents at every moment, in every store; takes a while'
 	@echo 'make prove        every campaign of tests/prove in small: about ten minutes'
@@ -14,7 +14,8 @@ help:
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
 	@echo 'make demo-dapr    the same through a Dapr sidecar'
-	@echo 'make bench        load time and cost of a step beside Strands own session managers'
+	@echo 'make bench        what everything costs, beside what you would use instead; up to 15 minutes'
+	@echo 'make bench-smoke  a minute of it, which fails when something has become slower'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
 	@echo 'make clean        remove what these made in the tree'
 
@@ -29,6 +30,7 @@ servers: .venv/.ready
 .PHONY: test
 test: lint servers
 	.venv/bin/pytest $(PYTEST_FLAGS)
+	.venv/bin/python -W ignore -m benchmarks.smoke
 
 .PHONY: crash-full
 crash-full: servers
@@ -77,9 +79,18 @@ demo-dapr: servers
 	.venv/bin/python examples/crash_demo.py --store dapr
 
 .PHONY: bench
-bench: .venv/.ready
-	.venv/bin/python -m benchmarks.peers
+bench: .venv-bench/.ready servers
+	.venv-bench/bin/python -W ignore -m benchmarks
+
+.PHONY: bench-smoke
+bench-smoke: .venv/.ready servers
+	.venv/bin/python -W ignore -m benchmarks.smoke
+
+# The locked environment and what only benchmarks need.
+.venv-bench/.ready: pyproject.toml uv.lock .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-bench .venv/bin/uv sync --frozen --quiet --group bench
+	@touch $@
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-oldest dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-bench dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What is measured, one module a measure. Each has `measure(bench)`, which returns rows, and says how it measures."""

@@ -136,5 +136,9 @@ class LimitReachedError(DurableSessionError):
     """An unfinished run of a graph or swarm cannot go on under its limits. The message says which one to raise."""
 
 
+class ParkedError(DurableSessionError):
+    """An unfinished invocation was tried so often without getting any further that it is not tried again by itself."""
+
+
 class SessionDeletedError(DurableSessionError):
     """The session was deleted while this process was using it."""

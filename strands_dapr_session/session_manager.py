@@ -13,6 +13,7 @@ from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.ceiling import Ceiling
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
 from strands_dapr_session.hooks.ownership import Found, Owner
+from strands_dapr_session.hooks.parking import restart
 from strands_dapr_session.hooks.recording import Recording, Recordings
 from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings, UnfinishedMode
@@ -60,6 +61,7 @@ class DaprSessionManager(SessionManager):
         in_doubt: InDoubtPolicy | Mapping[str, InDoubtPolicy] = "rerun",
         drift: DriftMode = "warn",
         unfinished: UnfinishedMode = "refuse",
+        max_attempts: int | None = None,
         on_busy: OnBusy = "wait",
         busy_timeout: float = 30.0,
         lease: float = 3.0,
@@ -78,6 +80,9 @@ class DaprSessionManager(SessionManager):
                 ``"warn"``, ``"refuse"`` or ``"ignore"``.
             unfinished: What to do when a graph or swarm gets a new task while another one is unfinished: ``"refuse"``
                 with an error that names it, or ``"resume"`` and leave the new one undone. See also `abandon`.
+            max_attempts: How many tries of an invocation may end at the same place, with no step recorded in between,
+                before it is parked: it then raises `ParkedError` until it is let go on with `restart`. A try is a
+                process that died with it, or a call that raised. None: any number.
             on_busy: What to do when another live worker runs the session: ``"wait"``, ``"raise"`` or ``"steal"``.
             busy_timeout: How long to wait for it, in seconds.
             lease: After how many seconds of silence a worker counts as dead. It decides when a takeover is polite;
@@ -90,7 +95,7 @@ class DaprSessionManager(SessionManager):
         """
         by_name, default = ({}, in_doubt) if isinstance(in_doubt, str) or callable(in_doubt) else (in_doubt, "rerun")
         self.session_id = check_id("session_id", session_id)
-        self._settings = Settings(dict(by_name), default, drift, unfinished)
+        self._settings = Settings(dict(by_name), default, drift, unfinished, max_attempts)
         self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease, probe=True)
         self._store = open_store(store)
         self._recordings = Recordings(self._begin)
@@ -202,6 +207,16 @@ class DaprSessionManager(SessionManager):
         if root is None:
             raise ConfigurationError(f"{orchestrator.id!r} was not given this session manager")
         io_thread.run_sync(root.give_up())
+
+    def restart(self, built: Any) -> None:
+        """Let what is parked of an agent, graph or swarm be tried again; the next call does.
+
+        Raises:
+            SessionBusyError: A live worker runs it.
+            DurableSessionError: It could not be recorded.
+        """
+        root = str(getattr(built, "agent_id", None) or built.id)
+        io_thread.run_sync(restart(Journal(self._store, self.session_id, root, settings=self._journal_settings)))
 
     def delete(self) -> None:
         """Delete the whole session: every agent's journal and what points to it. Safe to repeat.

@@ -26,6 +26,7 @@ from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
 from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
+from strands_dapr_session.hooks.parking import last_words
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import ToolFinished, ToolStarted
@@ -113,9 +114,9 @@ class CheckpointHooks(HookProvider):
             owed = recording.owed
             try:
                 self._open(recording, event, key, view)
-            except BaseException:
+            except BaseException as error:
                 recording.invocation, recording.owed = None, owed
-                await recording.ownership.end(recording, event.agent, [])
+                await recording.ownership.end(recording, event.agent, last_words(recording, error))
                 raise
             if recording.replay is not None:
                 await recording.ownership.end(recording, event.agent, [])

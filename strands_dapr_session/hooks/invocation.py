@@ -26,6 +26,7 @@ STATUS: Final = "status"
 RUNNING: Final = "running"
 INTERRUPTED: Final = "interrupted"
 FAILED: Final = "failed"
+PARKED: Final = "parked"
 
 
 @dataclass(slots=True)
@@ -79,6 +80,8 @@ class Invocation:
         id: Ours, random; the same from the first attempt to the last.
         key: The id that the caller gave, if any.
         attempt: 1 for the first process or call that works on it.
+        tries: How many tries have ended where this one began; see `parking`.
+        place: Where that is.
         progress: How far it has come.
         prompt: The messages that are to be appended, after hooks changed them.
         asked: What the caller asked for, to compare with: roles and contents.
@@ -101,6 +104,8 @@ class Invocation:
     asked: list[Any] = field(default_factory=list)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempt: int = 1
+    tries: int = 0
+    place: list[int] = field(default_factory=lambda: [0, 0])
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     next_prompt: Messages | None = None
@@ -124,7 +129,8 @@ class Invocation:
             details["cut_off"] = True
         if self.asking:
             details["asking"] = list(self.asking)
-        return pack_value({"invocation": self.id, "state": state, "attempt": self.attempt, **details}, path=STATUS)
+        where = {"invocation": self.id, "attempt": self.attempt, "tries": self.tries, "place": self.place}
+        return pack_value({**where, "state": state, **details}, path=STATUS)
 
     def go_on_with(self, prompt: Messages) -> None:
         """Take another prompt, which a hook gave to the same call."""

@@ -12,6 +12,7 @@ from strands_dapr_session.hooks.drift import check_drift
 from strands_dapr_session.hooks.invocation import (
     FAILED,
     INTERRUPTED,
+    PARKED,
     Invocation,
     Progress,
     plain_prompt,
@@ -19,6 +20,7 @@ from strands_dapr_session.hooks.invocation import (
     tool_use_ids,
     unpack_prompt,
 )
+from strands_dapr_session.hooks.parking import count_tries
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.view import FinishedInvocation
 
@@ -66,6 +68,7 @@ def open_invocation(
     Raises:
         InvocationConflictError: The id was used before with another prompt.
         DriftError: The agent is not the one that began, and drift is refused.
+        ParkedError: The owed invocation was tried as often as it may be.
     """
     if recording.visit is not None:
         return _open_visit(recording, event, last)
@@ -128,7 +131,7 @@ def _open_owed(
     same = not recording.given or (same_prompt(asked, recording.given) and not another_id)
     has_answer = _has_answer(recording, last)
     is_stuck = _is_stuck(recording, agent) or (has_answer and "cut_off" in recording.status)
-    if is_stuck or (not same and recording.status.get("state") == FAILED):
+    if is_stuck or (not same and recording.status.get("state") in {FAILED, PARKED}):
         close_batch(recording, agent)
         return _new(recording, key, prompt)
     invocation = _go_on(recording, agent, last)
@@ -163,6 +166,7 @@ def _open_visit(recording: Recording, event: BeforeInvocationEvent, last: Invoca
 def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered: bool = False) -> Invocation:
     check_drift(agent, last.fingerprint, recording.settings.drift)
     status = recording.status
+    tries, place = count_tries(recording)
     progress = Progress.read(recording.documents.recorded(PROGRESS))
     attempt = int(status.get("attempt", last.attempt)) + 1
     asked, prompt = unpack_prompt(last.prompt)
@@ -178,6 +182,8 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         asked,
         last.id,
         attempt,
+        tries,
+        place,
         progress,
         resumed=True,
         answered=answered,

@@ -31,12 +31,14 @@ class Settings:
         in_doubt_default: The policy of all other tools.
         drift: See `DriftMode`.
         unfinished: See `UnfinishedMode`.
+        max_attempts: How many tries of an invocation may end at one place before it is parked; None for any number.
     """
 
     in_doubt: Mapping[str, InDoubtPolicy] = field(default_factory=dict)
     in_doubt_default: InDoubtPolicy = "rerun"
     drift: DriftMode = "warn"
     unfinished: UnfinishedMode = "refuse"
+    max_attempts: int | None = None
 
     def __post_init__(self) -> None:
         """Check what cannot be checked by types alone.
@@ -49,6 +51,8 @@ class Settings:
         if self.unfinished not in UNFINISHED_MODES:
             expected = ", ".join(map(repr, UNFINISHED_MODES))
             raise ConfigurationError(f"unfinished={self.unfinished!r}: expected one of {expected}")
+        if self.max_attempts is not None and (type(self.max_attempts) is not int or self.max_attempts < 1):
+            raise ConfigurationError(f"max_attempts must be at least 1, or None, not {self.max_attempts!r}")
         check_policy(self.in_doubt_default, "in_doubt")
         for tool, policy in self.in_doubt.items():
             check_policy(policy, f"in_doubt[{tool!r}]")

@@ -1,0 +1,84 @@
+"""Runs that get nowhere: they are parked after so many tries, until somebody lets them be tried again.
+
+A tool that kills its process kills every process that goes on with the run. So each try is counted in the journal, and
+those that began where the one before had begun, with no step recorded since, are a loop. A run that gets a little
+further each time, however often it is interrupted, is none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from strands_dapr_session.errors import ParkedError
+from strands_dapr_session.hooks.documents import PROGRESS
+from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, PARKED, STATUS, Progress
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Noted
+
+if TYPE_CHECKING:
+    from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.journal.journal import Journal
+    from strands_dapr_session.records.records import Record
+
+HOW_TO_RESTART: Final = (
+    "Find out why, then let it be tried again with session_manager.restart(agent) or `strands-dapr-session restart`. "
+    "Another prompt gives it up and begins anew."
+)
+
+
+def count_tries(recording: Recording) -> tuple[int, list[int]]:
+    """Count how many tries of the owed invocation have ended where it stands now.
+
+    Returns:
+        The count, and the place.
+
+    Raises:
+        ParkedError: It is parked, or there were as many tries as there may be.
+    """
+    status = recording.status
+    place = _place(recording)
+    tries = int(status.get("tries", 0)) + 1 if status.get("place") in (None, place) else 1
+    if status.get("state") == INTERRUPTED:
+        tries = 0  # it waited for a person
+    limit = recording.settings.max_attempts
+    if status.get("state") == PARKED or (limit is not None and tries >= limit):
+        raise ParkedError(
+            f"an invocation of {recording.name} is parked: its tries ended {tries} times at the same place, with no "
+            f"step recorded in between. {HOW_TO_RESTART}"
+        )
+    return tries, place
+
+
+def _place(recording: Recording) -> list[int]:
+    progress = Progress.read(recording.documents.recorded(PROGRESS))
+    return [progress.messages, len(recording.results)]
+
+
+def last_words(recording: Recording, error: BaseException) -> list[Record]:
+    """Write down that an invocation is parked, if that is why a call ends before it has begun."""
+    if not isinstance(error, ParkedError) or recording.status.get("state") == PARKED:
+        return []
+    recording.status = {**recording.status, "state": PARKED, "error": str(error)}
+    return [Noted(recording.scope, STATUS, pack_value(recording.status, path=STATUS))]
+
+
+async def restart(journal: Journal) -> list[str]:
+    """Let everything that is parked in a journal be tried again.
+
+    Returns:
+        The scopes in which something was.
+
+    Raises:
+        SessionBusyError: A live worker runs something in it.
+        DurableSessionError: It could not be recorded.
+    """
+    acquisition = await journal.acquire()
+    view = acquisition.view if acquisition.moved else await journal.load()
+    notes: list[Record] = []
+    for scope in view.scopes.values():
+        status: dict[str, Any] = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
+        if status.get("state") == PARKED:
+            status = {**status, "state": FAILED, "tries": -1, "place": None}
+            notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
+    await journal.release(*notes)
+    return [note.scope for note in notes if isinstance(note, Noted)]

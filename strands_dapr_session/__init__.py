@@ -25,6 +25,13 @@ if TYPE_CHECKING:
         NewerFormatError,
         OwnershipError,
         ParkedError,
+        RunCancelledError,
+        RunError,
+        RunFailedError,
+        RunFinishedError,
+        RunNotFoundError,
+        RunNotWaitingError,
+        RunTimeoutError,
         SessionBusyError,
         SessionDeletedError,
         SidecarNotFoundError,
@@ -34,8 +41,11 @@ if TYPE_CHECKING:
         TooLargeError,
         UnencodableValueError,
         UnfinishedRunError,
+        UnknownAgentError,
         UnknownComponentError,
         UnsafeStoreError,
+        WorkflowUnavailableError,
+        WrongApplicationError,
     )
     from strands_dapr_session.hooks.checkpoint import CheckpointHooks
     from strands_dapr_session.hooks.in_doubt import in_doubt, reconcile
@@ -43,8 +53,13 @@ if TYPE_CHECKING:
     from strands_dapr_session.idempotency import idempotency_key
     from strands_dapr_session.session_manager import DaprSessionManager
     from strands_dapr_session.strands_compat import DuplicateAgentError
+    from strands_dapr_session.workflow.client import AgentClient
+    from strands_dapr_session.workflow.run import Run, RunStatus
+    from strands_dapr_session.workflow.worker import AgentWorker
 
 __all__ = [
+    "AgentClient",
+    "AgentWorker",
     "CheckpointHooks",
     "ConfigurationError",
     "DamagedDataError",
@@ -61,6 +76,15 @@ __all__ = [
     "OwnershipError",
     "ParkedError",
     "ResumeHook",
+    "Run",
+    "RunCancelledError",
+    "RunError",
+    "RunFailedError",
+    "RunFinishedError",
+    "RunNotFoundError",
+    "RunNotWaitingError",
+    "RunStatus",
+    "RunTimeoutError",
     "SessionBusyError",
     "SessionDeletedError",
     "SidecarNotFoundError",
@@ -70,18 +94,25 @@ __all__ = [
     "TooLargeError",
     "UnencodableValueError",
     "UnfinishedRunError",
+    "UnknownAgentError",
     "UnknownComponentError",
     "UnsafeStoreError",
+    "WorkflowUnavailableError",
+    "WrongApplicationError",
     "idempotency_key",
     "in_doubt",
     "reconcile",
 ]
 
 _HOMES = {
+    "AgentClient": "workflow.client",
+    "AgentWorker": "workflow.worker",
     "CheckpointHooks": "hooks.checkpoint",
     "DaprSessionManager": "session_manager",
     "DuplicateAgentError": "strands_compat",
     "ResumeHook": "hooks.resume",
+    "Run": "workflow.run",
+    "RunStatus": "workflow.run",
     "idempotency_key": "idempotency",
     "in_doubt": "hooks.in_doubt",
     "reconcile": "hooks.in_doubt",

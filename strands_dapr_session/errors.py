@@ -142,3 +142,57 @@ class ParkedError(DurableSessionError):
 
 class SessionDeletedError(DurableSessionError):
     """The session was deleted while this process was using it."""
+
+
+# -- runs, workers and clients ----------------------------------------------------------------------------------------
+
+
+class WorkflowUnavailableError(DurableSessionError, ConnectionError):
+    """Dapr Workflow cannot be used: the SDK, the sidecar, or something behind it is missing. The message says what."""
+
+
+class WrongApplicationError(ConfigurationError):
+    """A client's sidecar belongs to another Dapr application than the workers: they would never hear of its runs."""
+
+
+class UnknownAgentError(DurableSessionError, LookupError):
+    """No worker knows an agent of that name. The message has the names that are known."""
+
+
+class RunError(DurableSessionError):
+    """Something about a run; base class of the errors below."""
+
+
+class RunNotFoundError(RunError, LookupError):
+    """Nothing was submitted under this invocation id."""
+
+
+class RunTimeoutError(RunError, TimeoutError):
+    """The run is not over yet. It goes on, and can be waited for again."""
+
+
+class RunFailedError(RunError):
+    """The run failed, or was given up. What it recorded is kept.
+
+    Attributes:
+        error_type: The type of the error that ended it, by name.
+        attempts: The attempts at it: the first, and the newest.
+    """
+
+    def __init__(self, message: str, error_type: str, attempts: tuple[object, ...] = ()) -> None:
+        """Say why, and what was tried."""
+        super().__init__(message)
+        self.error_type = error_type
+        self.attempts = attempts
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled."""
+
+
+class RunNotWaitingError(RunError):
+    """Answers were given to a run that waits for none. Nothing was changed."""
+
+
+class RunFinishedError(RunError):
+    """The run is over, or is not, and so cannot be cancelled, restarted or purged. Nothing was changed."""

@@ -351,6 +351,11 @@ def has_own_session(agent: Agent) -> bool:
     return getattr(agent, "_session_manager", None) is not None
 
 
+def session_manager_of(root: Any) -> Any:
+    """Get the session manager of an agent, a graph or a swarm; None without one. Agents hide theirs (1.43 to 1.62)."""
+    return getattr(root, "session_manager", None) or getattr(root, "_session_manager", None)
+
+
 def structured_output_model(agent: Any) -> Any:
     """Read the type of an agent's structured output; None without one.
 

@@ -90,6 +90,7 @@ class ThisProcess:
         self._identity: Identity | None = None
         self._held: dict[str, weakref.ref[object]] = {}
         self._given_up: deque[str] = deque(maxlen=_GIVEN_UP_KEPT)
+        self._presumed_dead: set[str] = set()
 
     @property
     def identity(self) -> Identity:
@@ -129,7 +130,15 @@ class ThisProcess:
             return None
         if other.token == self.identity.token:
             return self.holds(owner.acquisition)
-        return False if other.is_gone(self.identity) else None
+        return False if owner.worker in self._presumed_dead or other.is_gone(self.identity) else None
+
+    def presume_dead(self, worker: str) -> None:
+        """Say that a worker has been silent for a lease, so that nobody here waits for another one."""
+        self._presumed_dead.add(worker)
+
+    def presume_alive(self, worker: str) -> None:
+        """Say that a worker has been heard of again."""
+        self._presumed_dead.discard(worker)
 
     def heartbeat_key(self, owner: Acquired) -> str | None:
         """See `Workers.heartbeat_key`."""

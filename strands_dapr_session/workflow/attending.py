@@ -1,0 +1,270 @@
+"""What a worker does about a run that it is offered: take it, run it, and write down what came of it.
+
+However often a run is offered, by Dapr or because its worker fell silent, one process works on it once at a time:
+offers of a run that is in hand get the outcome of the attempt that is under way. All methods are called on the I/O
+loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from asyncio import sleep
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from strands_dapr_session.errors import (
+    DriftError,
+    FencedError,
+    OwnershipError,
+    SessionBusyError,
+    StoreUnavailableError,
+)
+from strands_dapr_session.journal.layout import random_name
+from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
+from strands_dapr_session.workflow.runs import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from strands_dapr_session.workflow.crew import Crew
+    from strands_dapr_session.workflow.execution import Ending, Reason
+    from strands_dapr_session.workflow.runs import Runs
+    from strands_dapr_session.workflow.settings import WorkerSettings
+    from strands_dapr_session.workflow.state import Phase, RunState
+
+logger = logging.getLogger(__name__)
+
+Step: TypeAlias = Literal["done", "waiting", "later"]
+"""What the run's workflow is to do next: end, wait for answers, or offer the run again after a while."""
+
+_FIRST_POLL: Final = 0.02
+_LONGEST_POLL: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Another worker has the run, and is alive."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A run that this worker has in hand.
+
+    Attributes:
+        token: Its claim.
+        execution: What runs; None before it does.
+    """
+
+    token: str
+    execution: Execution | None = None
+
+
+class Attending:
+    """The runs that one worker has in hand."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        crew: Crew,
+        builds: Mapping[str, Callable[[str], Any]],
+        prepare: Callable[[str, str, Any], Awaitable[None]],
+        settings: WorkerSettings,
+    ) -> None:
+        """Set up.
+
+        Args:
+            runs: The runs of the store.
+            crew: The workers of the store.
+            builds: What makes each agent that this worker can run.
+            prepare: Called with the agent's name, the session and what was built, before it is called.
+            settings: How to behave.
+        """
+        self._runs = runs
+        self._crew = crew
+        self._builds = builds
+        self._prepare = prepare
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.max_concurrent_runs)
+        self._tasks: dict[str, asyncio.Task[Step | _Held]] = {}
+        self._in_hand: dict[str, _InHand] = {}
+        self._draining = False
+
+    @property
+    def in_hand(self) -> tuple[str, ...]:
+        """The runs that this worker has taken, or is about to take."""
+        return tuple(self._in_hand)
+
+    async def attend(self, invocation_id: str) -> Step:
+        """Do what there is to do for a run that Dapr offers, and wait for it wherever it is done."""
+        pause = _FIRST_POLL
+        while True:
+            step = await self.adopt(invocation_id)
+            if not isinstance(step, _Held):
+                return step
+            await sleep(pause)
+            pause = min(pause * 2, _LONGEST_POLL)
+
+    async def adopt(self, invocation_id: str) -> Step | _Held:
+        """Do what there is to do for a run, unless another worker has it and is alive."""
+        task = self._tasks.get(invocation_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._work(invocation_id))
+            self._tasks[invocation_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(invocation_id, None))
+        return await asyncio.shield(task)
+
+    # -- being told ----------------------------------------------------------------------------------------------
+
+    def stop(self, invocation_id: str, reason: Reason) -> None:
+        """Stop an attempt that is under way."""
+        in_hand = self._in_hand.get(invocation_id)
+        if in_hand is not None and in_hand.execution is not None:
+            in_hand.execution.stop(reason)
+
+    def check(self, states: Mapping[str, RunState]) -> None:
+        """Stop what is no longer this worker's, or is to be cancelled.
+
+        Args:
+            states: How the runs in hand stand, as just read.
+        """
+        for invocation_id, state in states.items():
+            in_hand = self._in_hand.get(invocation_id)
+            if in_hand is None or in_hand.execution is None:
+                continue
+            if state.claim != in_hand.token:
+                in_hand.execution.stop("lost")
+            elif state.cancel:
+                in_hand.execution.stop("cancel")
+
+    async def drain(self, grace: float) -> None:
+        """Take nothing more, wait for what is under way, and stop what takes longer.
+
+        Args:
+            grace: Seconds to wait.
+        """
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=grace)
+        for invocation_id in self.in_hand:
+            self.stop(invocation_id, "drain")
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    # -- one attempt ---------------------------------------------------------------------------------------------
+
+    async def _work(self, invocation_id: str) -> Step | _Held:
+        state = await self._runs.state(invocation_id)
+        if state.is_over:
+            return "done"
+        if self._is_held(state):
+            return _Held()
+        request = await self._runs.request(invocation_id)
+        if request.agent not in self._builds:
+            known = ", ".join(sorted(self._builds))
+            return await self._misfit(
+                invocation_id,
+                "UnknownAgentError",
+                f"no worker knows the agent {request.agent!r}; the last asked: {known}",
+            )
+        async with self._places:
+            if self._draining:
+                return "later"
+            in_hand = self._in_hand[invocation_id] = _InHand(random_name())
+            try:
+                await self._crew.announce()  # so that others know whose it is before anything depends on it
+                state = await self._runs.claim(
+                    invocation_id, in_hand.token, this_process.name, self._is_dead, self._settings.max_attempts
+                )
+                if state.claim != in_hand.token:
+                    return self._refused(state)
+                prompt = await self._runs.prompt(invocation_id, request, state)
+                claim = Claim(invocation_id, in_hand.token, request, state, prompt)
+                return await self._execute(claim, in_hand)
+            finally:
+                del self._in_hand[invocation_id]
+
+    @staticmethod
+    def _refused(state: RunState) -> Step | _Held:
+        if state.is_over:
+            return "done"
+        return "waiting" if state.phase == "waiting" else _Held()
+
+    async def _execute(self, claim: Claim, in_hand: _InHand) -> Step | _Held:
+        agent, session_id = claim.request.agent, claim.request.session_id
+        in_hand.execution = Execution(claim, self._builds[agent], lambda root: self._prepare(agent, session_id, root))
+        if claim.state.cancel:
+            in_hand.execution.stop("cancel")
+        if self._draining:
+            in_hand.execution.stop("drain")
+        ending = await in_hand.execution.run()
+        return await self._conclude(claim, ending)
+
+    async def _conclude(self, claim: Claim, ending: Ending) -> Step | _Held:
+        """Write down how an attempt ended."""
+        match ending:
+            case Finished(result):
+                await self._runs.complete(claim, result)
+                return "done"
+            case Asking(interrupts):
+                state = await self._runs.conclude(claim, lambda now: now.asking(interrupts))
+                return self._refused(state)
+            case Stopped("cancel"):
+                return await self._over(claim, "cancelled", "RunCancelledError", "cancelled")
+            case Stopped("drain"):
+                return await self._later(claim, "drained", "its worker was told to end")
+            case Raised(error) if not isinstance(error, FencedError):
+                return await self._raised(claim, error)
+            case _:
+                logger.warning("invocation_id=<%s> | another worker has taken the run over", claim.invocation_id)
+                return _Held()
+
+    async def _raised(self, claim: Claim, error: BaseException) -> Step | _Held:
+        name, text = type(error).__name__, str(error)
+        logger.warning("invocation_id=<%s>, error=<%s: %s> | the attempt failed", claim.invocation_id, name, text)
+        if isinstance(error, SessionBusyError):
+            return await self._later(claim, "busy", text)
+        if isinstance(error, DriftError):
+            await self._later(claim, "refused", text)
+            return await self._misfit(claim.invocation_id, name, text)
+        if isinstance(error, (StoreUnavailableError, OwnershipError)):
+            return await self._later(claim, "failed", f"{name}: {text}")
+        if isinstance(error, self._settings.retry_on):
+            state = await self._runs.conclude(claim, lambda now: now.let_go("failed", f"{name}: {text}", failed=True))
+            return "done" if state.is_over else "later"
+        return await self._over(claim, "failed", name, text)
+
+    async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
+        state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))
+        return "done" if state.is_over else _Held()
+
+    async def _later(self, claim: Claim, ended: str, detail: str) -> Step | _Held:
+        state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail))
+        return "later" if state.claim == "" else _Held()
+
+    async def _misfit(self, invocation_id: str, error_type: str, message: str) -> Step:
+        """Leave a run to others; give it up when it has been offered for too long."""
+
+        def note(state: RunState) -> RunState:
+            if state.phase != "pending" and not (state.holder and self._is_dead(state)):
+                return state
+            return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)
+
+        state, _ = await self._runs.change(invocation_id, note)
+        return "done" if state.is_over else "later"
+
+    # -- others --------------------------------------------------------------------------------------------------
+
+    def _is_held(self, state: RunState) -> bool:
+        return bool(state.holder) and not self._is_dead(state)
+
+    def _is_dead(self, state: RunState) -> bool:
+        """Tell whether whoever has a run will not go on with it."""
+        if state.holder == this_process.name:
+            return all(state.claim != each.token for each in self._in_hand.values())
+        if not self._crew.is_dead(state.holder):
+            return False
+        this_process.presume_dead(state.holder)
+        return True

@@ -1,0 +1,241 @@
+"""Dapr Workflow, as far as this package uses it: is it there, schedule, tell, ask, and serve.
+
+`dapr.ext.workflow` came with dapr 1.19; it is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from dapr.proto import api_v1
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import WorkflowUnavailableError
+from strands_dapr_session.stores.dapr.sidecar import CallFailed, SidecarAddress, sidecar_at
+from strands_dapr_session.stores.retry import Backoff, RetryPolicy
+from strands_dapr_session.workflow.orchestration import ACTIVITY, ANSWERED, WORKFLOW, run_workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
+
+    from strands_dapr_session.stores.base import StateStore
+
+logger = logging.getLogger(__name__)
+
+_METADATA_TIMEOUT: Final = 5.0
+_TRANSIENT: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+
+
+def workflow_sdk() -> Any:
+    """Import Dapr's workflow SDK.
+
+    Raises:
+        WorkflowUnavailableError: It is not installed.
+    """
+    try:
+        import dapr.ext.workflow  # noqa: PLC0415
+        from dapr.ext.workflow.logger import LoggerOptions  # noqa: PLC0415, F401
+    except ImportError as error:
+        raise WorkflowUnavailableError(
+            "workers and clients need Dapr's workflow SDK, which is a part of dapr since 1.19: "
+            'pip install "strands-dapr-session[workflow]"'
+        ) from error
+    return dapr.ext.workflow
+
+
+def sidecar_of(store: str | StateStore | None) -> str | None:
+    """Find the address in a store's URL, if it has one."""
+    if isinstance(store, str) and store.startswith("dapr://") and "address=" in store:
+        return store.partition("address=")[2].partition("&")[0]
+    return None
+
+
+class Engine:
+    """Dapr Workflow behind one sidecar. All methods but `serve` are called on the I/O loop.
+
+    The SDK's blocking client is used, in threads: its async one can't be closed.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        """Name the sidecar; nothing is contacted yet.
+
+        Args:
+            address: In any form that the Dapr SDK takes. None: as Dapr's environment variables say.
+        """
+        self._sdk = workflow_sdk()
+        self.address = SidecarAddress.parse(address) if address else SidecarAddress.from_environment()
+        self._client: DaprWorkflowClient | None = None
+        self._generation = -1
+
+    async def check(self) -> str:
+        """Check that the sidecar can run workflows.
+
+        Returns:
+            The id of its Dapr application.
+
+        Raises:
+            WorkflowUnavailableError: It cannot, and why; or it does not answer.
+        """
+        backoff = Backoff(RetryPolicy())
+        while True:
+            try:
+                metadata = await sidecar_at(self.address).call(
+                    "GetMetadata", api_v1.GetMetadataRequest(), _METADATA_TIMEOUT
+                )
+            except CallFailed as failure:
+                if not await backoff.pause():
+                    raise WorkflowUnavailableError(
+                        f"no Dapr sidecar answers at {self.address} ({failure}). Start one beside this process, "
+                        "for instance with: dapr run --app-id my-app -- python worker.py"
+                    ) from failure
+                continue
+            problem = _problem(metadata)
+            if problem is None:
+                return str(metadata.id)
+            if not await backoff.pause():
+                raise WorkflowUnavailableError(f"the Dapr sidecar at {self.address} cannot run workflows: {problem}")
+
+    async def schedule(self, instance_id: str, invocation_id: str) -> None:
+        """Begin the workflow of a run, unless it is under way.
+
+        Raises:
+            WorkflowUnavailableError: The sidecar does not take it.
+        """
+        client = self._connected()
+        backoff = Backoff(RetryPolicy())
+        while True:
+            try:
+                await asyncio.to_thread(
+                    client.schedule_new_workflow,
+                    WORKFLOW,
+                    input={"invocation_id": invocation_id},
+                    instance_id=instance_id,
+                )
+            except grpc.RpcError as error:
+                if "already exists" in (error.details() or ""):
+                    return
+                if error.code() not in _TRANSIENT or not await backoff.pause():
+                    raise self._failed("schedule", error) from error
+            else:
+                return
+
+    async def wake(self, instance_id: str) -> None:
+        """Tell the workflow of a run that waits for people.
+
+        Raises:
+            WorkflowUnavailableError: The sidecar does not take it.
+        """
+        client = self._connected()
+        backoff = Backoff(RetryPolicy())
+        while True:
+            try:
+                await asyncio.to_thread(client.raise_workflow_event, instance_id, ANSWERED, data=True)
+            except grpc.RpcError as error:
+                if error.code() not in _TRANSIENT or not await backoff.pause():
+                    raise self._failed("wake", error) from error
+            else:
+                return
+
+    async def status(self, instance_id: str) -> str | None:
+        """Ask how Dapr says that a workflow stands, in its words; None if it does not know it, or does not answer."""
+        try:
+            state = await asyncio.to_thread(self._connected().get_workflow_state, instance_id, fetch_payloads=False)
+        except grpc.RpcError:
+            return None
+        return None if state is None else str(state.runtime_status.name)
+
+    async def purge(self, instance_id: str) -> None:
+        """Make Dapr forget a workflow that is over."""
+        try:
+            await asyncio.to_thread(self._connected().purge_workflow, instance_id)
+        except grpc.RpcError as error:
+            if "no such instance" not in (error.details() or ""):
+                raise self._failed("purge", error) from error
+
+    def _connected(self) -> DaprWorkflowClient:
+        if self._client is None or self._generation != io_thread.generation():
+            if self._client is not None:
+                io_thread.abandon(self._client)
+            self._generation = io_thread.generation()
+            self._client = self._sdk.DaprWorkflowClient(**self._where(), logger_options=self._quiet())
+        return self._client
+
+    def serve(self, attend: Callable[[str], Awaitable[str]], places: int) -> WorkflowRuntime:
+        """Take work from the sidecar until the runtime is shut down. Blocks until the sidecar has said hello.
+
+        Args:
+            attend: Called with the invocation id of a run that is offered, on a loop of the SDK's.
+            places: How many runs may be offered at the same time, at least.
+
+        Raises:
+            WorkflowUnavailableError: The sidecar does not answer.
+        """
+        runtime: WorkflowRuntime = self._sdk.WorkflowRuntime(
+            **self._where(),
+            logger_options=self._quiet(),
+            maximum_concurrent_activity_work_items=places,
+        )
+
+        # The SDK marks what it has registered, and takes nothing twice: these are new ones for each runtime.
+        async def activity(_: Any, invocation_id: str) -> str:
+            return await attend(invocation_id)
+
+        def workflow(context: Any, order: dict[str, Any]) -> Any:
+            return (yield from run_workflow(context, order))
+
+        runtime.register_workflow(workflow, name=WORKFLOW)
+        runtime.register_activity(activity, name=ACTIVITY)
+        try:
+            runtime.start()
+        except RuntimeError as error:
+            raise WorkflowUnavailableError(f"the Dapr sidecar at {self.address} gives no work: {error}") from error
+        return runtime
+
+    def _where(self) -> dict[str, str]:
+        target = self.address.target.removeprefix("dns:")
+        host, _, port = target.rpartition(":")
+        return {"host": f"https://{host}" if self.address.tls else host, "port": port}
+
+    @staticmethod
+    def _quiet() -> Any:
+        """Leave what the SDK has to say to the application's own logging."""
+        from dapr.ext.workflow.logger import LoggerOptions  # noqa: PLC0415
+
+        return LoggerOptions(log_level="WARNING", log_handler=logging.NullHandler())
+
+    def _failed(self, what: str, error: grpc.RpcError) -> WorkflowUnavailableError:
+        return WorkflowUnavailableError(
+            f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({error.code().name}: "
+            f"{error.details()}). Nothing is lost: do the same again."
+        )
+
+
+def _problem(metadata: Any) -> str | None:
+    """Say what a sidecar lacks; None if it lacks nothing."""
+    if not any("ACTOR" in component.capabilities for component in metadata.registered_components):
+        return (
+            'none of its components is a state store for actors. Set actorStateStore: "true" in the metadata of the '
+            "state store component"
+        )
+    if not metadata.actor_runtime.host_ready:
+        return "it is not connected to Dapr's placement service. `dapr init` starts one"
+    if not metadata.scheduler.connected_addresses:
+        return (
+            "it is not connected to Dapr's scheduler service. `dapr init` starts one. Without it, runs that died are "
+            "finished by `resume_abandoned`"
+        )
+    return None
+
+
+async def in_loop_of_sdk(coro: Any) -> Any:
+    """Await something of the I/O loop from the SDK's loop. If that ends, what it waited for goes on."""
+    return await asyncio.shield(asyncio.ensure_future(io_thread.run(coro)))

@@ -1,0 +1,191 @@
+"""One attempt at a run: an agent is built and called, in a thread and an event loop of its own.
+
+So a tool that blocks delays nobody else, and the heartbeat of the process least of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.invocation import INVOCATION_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from strands_dapr_session.workflow.runs import Claim
+
+logger = logging.getLogger(__name__)
+
+Reason: TypeAlias = Literal["cancel", "drain", "lost"]
+"""Why an attempt is stopped: somebody cancelled the run, this worker ends, or another worker has taken the run."""
+
+_PATIENCE_AFTER_CANCEL = 2.0
+"""Seconds that an agent has to stop by itself at a safe point when its run is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The agent gave a result, in Strands' own form for storage."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The agent waits for answers to its interrupts."""
+
+    interrupts: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The agent was stopped."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The agent raised an exception, or could not be built."""
+
+    error: BaseException
+
+
+Ending: TypeAlias = Finished | Asking | Stopped | Raised
+
+
+class Execution:
+    """An attempt at a run, while it is under way."""
+
+    def __init__(self, claim: Claim, build: Callable[[str], Any], prepare: Callable[[Any], Awaitable[None]]) -> None:
+        """Set up; nothing runs yet.
+
+        Args:
+            claim: The run.
+            build: Makes what is to be called, from the id of its session.
+            prepare: Called with it before it is.
+        """
+        self._claim = claim
+        self._build = build
+        self._prepare = prepare
+        self._ending: concurrent.futures.Future[Ending] = concurrent.futures.Future()
+        self._lock = threading.Lock()
+        self._reason: Reason | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Ending] | None = None
+        self._root: Any = None
+
+    async def run(self) -> Ending:
+        """Run it to its end. Never raises."""
+        name = f"strands-run {self._claim.invocation_id}"
+        threading.Thread(target=self._main, name=name, daemon=True).start()
+        return await asyncio.wrap_future(self._ending)
+
+    def stop(self, reason: Reason) -> None:
+        """Stop it; the first reason counts. What was recorded stays, and its journal is released."""
+        with self._lock:
+            if self._reason is not None or self._ending.done():
+                return
+            self._reason = reason
+            loop = self._loop
+        if loop is None:
+            return  # it will see the reason when it begins
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(self._stop_here)
+
+    def _stop_here(self) -> None:
+        """Stop on the agent's loop."""
+        if self._task is None or self._loop is None:
+            return
+        cancel = getattr(self._root, "cancel", None)
+        if self._reason == "cancel" and cancel is not None:
+            cancel()
+            self._loop.call_later(_PATIENCE_AFTER_CANCEL, self._task.cancel)
+        else:
+            self._task.cancel()
+
+    # -- in its thread -------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        loop = asyncio.new_event_loop()
+        tools = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="strands-tool")
+        loop.set_default_executor(tools)
+        task = loop.create_task(self._call())
+        with self._lock:
+            self._loop, self._task = loop, task
+            stopped = self._reason is not None
+        if stopped:
+            task.cancel()
+        try:
+            ending = loop.run_until_complete(task)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is how the attempt ended
+            ending = Raised(error)
+        reason = self._reason
+        if reason is not None and isinstance(ending, Raised):
+            ending = Stopped(reason)
+        with self._lock:
+            self._loop = None
+        self._ending.set_result(ending)
+        # A tool without `async` cannot be stopped. Its thread goes on, and only this one waits for it.
+        _end_tasks(loop)
+        tools.shutdown(wait=True, cancel_futures=True)
+        loop.close()
+
+    async def _call(self) -> Ending:
+        claim = self._claim
+        root = self._build(claim.request.session_id)
+        if inspect.isawaitable(root):
+            root = await root
+        check_root(root, claim.request)
+        self._root = root
+        await self._prepare(root)
+        result = await root.invoke_async(claim.prompt, invocation_state={INVOCATION_ID: claim.invocation_id})
+        return self._understand(result)
+
+    def _understand(self, result: Any) -> Ending:
+        """Say what a result of an agent, a graph or a swarm means."""
+        if result.interrupts:
+            asked = tuple({"id": each.id, "name": each.name, "reason": each.reason} for each in result.interrupts)
+            return Asking(asked)
+        if getattr(result, "stop_reason", None) == "cancelled" and self._reason == "cancel":
+            return Stopped("cancel")
+        return Finished(result.to_dict())
+
+
+def check_root(root: Any, request: Any) -> None:
+    """Refuse what a run could not be resumed with.
+
+    Raises:
+        ConfigurationError: It is no agent, graph or swarm, or is not durable, or not in the session.
+    """
+    manager = strands_compat.session_manager_of(root)
+    what = f"build() of the agent {request.agent!r} returned"
+    if not hasattr(root, "invoke_async"):
+        raise ConfigurationError(f"{what} {type(root).__name__}: it must return an Agent, a Graph or a Swarm")
+    if not hasattr(manager, "session_id") or not hasattr(manager, "abandon"):
+        raise ConfigurationError(
+            f"{what} one without session_manager=DaprSessionManager(...): nothing of the run would be recorded"
+        )
+    if manager.session_id != request.session_id:
+        raise ConfigurationError(
+            f"{what} one of the session {manager.session_id!r}, but was called for {request.session_id!r}"
+        )
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what the agent left running, as `asyncio.run` does."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())

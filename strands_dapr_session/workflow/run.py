@@ -1,0 +1,290 @@
+"""`Run`: how one run stands, what it came to, and what can still be done about it."""
+
+from __future__ import annotations
+
+import time
+from asyncio import sleep
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import (
+    ConfigurationError,
+    InvocationConflictError,
+    RunCancelledError,
+    RunFailedError,
+    RunFinishedError,
+    RunNotWaitingError,
+    RunTimeoutError,
+)
+from strands_dapr_session.workflow import documents
+from strands_dapr_session.workflow.keys import RunKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from strands.agent import AgentResult
+    from strands.multiagent.base import MultiAgentResult
+
+    from strands_dapr_session.stores.base import StateStore
+    from strands_dapr_session.workflow.engine import Engine
+    from strands_dapr_session.workflow.runs import Runs
+    from strands_dapr_session.workflow.state import Attempt, Phase, RunState
+
+_FIRST_POLL: Final = 0.005
+_LONGEST_POLL: Final = 0.25
+_ASK_DAPR_EVERY: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How a run stands.
+
+    Attributes:
+        phase: ``"pending"``, ``"running"``, ``"waiting"`` for answers, ``"completed"``, ``"failed"``, ``"cancelled"``.
+        worker: The name of the worker that has it; empty when none has.
+        interrupts: What it asks: ids, names and reasons, as Strands' interrupts have them.
+        error: Why it failed: the type of the error, and its message.
+        attempts: The attempts at it: the first, and the newest.
+    """
+
+    phase: Phase
+    worker: str
+    interrupts: tuple[dict[str, Any], ...]
+    error: tuple[str, str]
+    attempts: tuple[Attempt, ...]
+
+
+class Run:
+    """A run, wherever it runs."""
+
+    def __init__(self, invocation_id: str, runs: Runs, engine: Engine, store: StateStore) -> None:
+        """Name a run; use `AgentClient.submit` or `AgentClient.run` instead."""
+        self.invocation_id = invocation_id
+        self._runs = runs
+        self._engine = engine
+        self._store = store
+
+    def status(self) -> RunStatus:
+        """Say how it stands.
+
+        Raises:
+            RunNotFoundError: Nothing was submitted under this id.
+            StoreError: The store cannot be read.
+        """
+        state = io_thread.run_sync(self._state())
+        return RunStatus(state.phase, state.holder, state.interrupts, state.error, state.attempts)
+
+    async def _state(self) -> RunState:
+        await self._store.open()
+        await self._runs.request(self.invocation_id)
+        return await self._runs.state(self.invocation_id)
+
+    def result(self, timeout: float | None = None) -> AgentResult | MultiAgentResult:
+        """Wait for its result: Strands' own, with the message and the stop reason, or the results of the nodes.
+
+        Args:
+            timeout: Seconds to wait. A run that waits for answers is waited for like any other.
+
+        Raises:
+            RunFailedError: It failed. Its message says why; `restart` lets it go on.
+            RunCancelledError: It was cancelled.
+            RunTimeoutError: It is not over yet.
+            RunNotFoundError: Nothing was submitted under this id.
+            StoreError: The store cannot be read.
+        """
+        return _of_strands(io_thread.run_sync(self._result(timeout)))
+
+    async def _result(self, timeout: float | None) -> dict[str, Any]:
+        await self._state()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ask_dapr_at = time.monotonic() + _ASK_DAPR_EVERY
+        pause = _FIRST_POLL
+        while True:
+            state = await self._runs.state(self.invocation_id)
+            if state.is_over:
+                return await self._outcome(state)
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise RunTimeoutError(
+                    f"run {self.invocation_id!r} is {state.phase} after {timeout:g} s. It goes on: ask for its "
+                    "result again."
+                )
+            if now >= ask_dapr_at:
+                ask_dapr_at = now + _ASK_DAPR_EVERY
+                await self._check_workflow(state)
+            await sleep(pause if deadline is None else max(0.0, min(pause, deadline - now)))
+            pause = min(pause * 1.5, _LONGEST_POLL)
+
+    async def _outcome(self, state: RunState) -> dict[str, Any]:
+        if state.phase == "completed":
+            result = await self._runs.result(self.invocation_id)
+            if result is not None:
+                return result
+        if state.phase == "cancelled":
+            raise RunCancelledError(f"run {self.invocation_id!r} was cancelled")
+        kind, message = state.error
+        raise RunFailedError(
+            f"run {self.invocation_id!r} failed after {len(state.attempts)} attempts: {kind}: {message}. "
+            "What it recorded is kept: restart() lets it go on from there.",
+            kind,
+            state.attempts,
+        )
+
+    async def _check_workflow(self, state: RunState) -> None:
+        """Notice a workflow that somebody ended by other means."""
+        status = await self._engine.status(RunKeys(self.invocation_id).workflow(state.generation))
+        if status in {"TERMINATED", "FAILED"}:
+            now = await self._runs.state(self.invocation_id)
+            if not now.is_over and now.generation == state.generation:
+                raise RunFailedError(
+                    f"Dapr says that the workflow of run {self.invocation_id!r} is {status}: nobody goes on with it. "
+                    "restart() begins another one, which goes on from what is recorded.",
+                    status,
+                    now.attempts,
+                )
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def respond(self, responses: Sequence[Mapping[str, Any]]) -> None:
+        """Answer what the run asks; it goes on at once. Giving the same answers again changes nothing.
+
+        Args:
+            responses: As Strands takes them: ``[{"interruptResponse": {"interruptId": ..., "response": ...}}]``. The
+                ids are those of `RunStatus.interrupts`.
+
+        Raises:
+            RunNotWaitingError: It waits for no answers.
+            ConfigurationError: These are no answers, or to other interrupts than the run's.
+            InvocationConflictError: Somebody else gave other answers at the same time.
+            UnencodableValueError: An answer would not survive storage.
+            RunNotFoundError: Nothing was submitted under this id.
+            WorkflowUnavailableError: The answers are kept, but the sidecar does not answer: give them again.
+        """
+        io_thread.run_sync(self._respond([dict(each) for each in responses]))
+
+    async def _respond(self, responses: list[dict[str, Any]]) -> None:
+        state = await self._state()
+        given = _answered(responses)
+        if state.phase != "waiting":
+            await self._check_repeated(state, responses)
+        else:
+            asked = [each["id"] for each in state.interrupts]
+            unknown = [each for each in given if each not in asked]
+            if unknown:
+                raise ConfigurationError(f"run {self.invocation_id!r} does not ask {unknown[0]!r}. It asks: {asked}")
+            number = state.answers + 1
+            key = RunKeys(self.invocation_id).answers(number)
+            if await documents.create(self._store, key, responses, path="responses") != responses:
+                raise InvocationConflictError(
+                    f"run {self.invocation_id!r} was answered differently by somebody else at the same time"
+                )
+            state, _ = await self._runs.change(self.invocation_id, lambda now: now.answered(number))
+        await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation))
+
+    async def _check_repeated(self, state: RunState, responses: list[dict[str, Any]]) -> None:
+        """Accept answers that were given before.
+
+        Raises:
+            RunNotWaitingError: They were not.
+        """
+        before = None
+        if state.answers and not state.is_over:
+            before = await documents.read(self._store, RunKeys(self.invocation_id).answers(state.answers))
+        if before != responses:
+            raise RunNotWaitingError(
+                f"run {self.invocation_id!r} is {state.phase} and waits for no answers. See status().interrupts."
+            )
+
+    # -- ending it, and beginning again --------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ask the run to end. A worker that has it lets its agent stop at the next safe point, within seconds.
+
+        Raises:
+            RunFinishedError: It is over.
+            RunNotFoundError: Nothing was submitted under this id.
+            WorkflowUnavailableError: The wish is recorded, but the sidecar does not answer: ask again.
+        """
+        io_thread.run_sync(self._cancel())
+
+    async def _cancel(self) -> None:
+        await self._state()
+        state, _ = await self._runs.change(self.invocation_id, lambda now: now.to_cancel())
+        if state.is_over and state.phase != "cancelled":
+            raise RunFinishedError(f"run {self.invocation_id!r} has {state.phase}: it cannot be cancelled any more")
+        if not state.is_over:
+            await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation))
+
+    def restart(self) -> None:
+        """Let a run that failed, or whose workflow was ended by other means, go on from what is recorded.
+
+        Raises:
+            RunFinishedError: It has not failed.
+            RunNotFoundError: Nothing was submitted under this id.
+            WorkflowUnavailableError: The sidecar does not answer: do it again.
+        """
+        io_thread.run_sync(self._restart())
+
+    async def _restart(self) -> None:
+        state = await self._state()
+        generation = state.generation
+        workflow = await self._engine.status(RunKeys(self.invocation_id).workflow(generation))
+        if state.phase == "failed" or (workflow in {"TERMINATED", "FAILED"} and not state.is_over):
+            state, _ = await self._runs.change(self.invocation_id, lambda now: now.again(generation))
+        elif state.is_over or workflow is not None:
+            raise RunFinishedError(f"run {self.invocation_id!r} is {state.phase}: only runs that failed are restarted")
+        await self._engine.schedule(RunKeys(self.invocation_id).workflow(state.generation), self.invocation_id)
+
+    def purge(self) -> None:
+        """Remove what is kept of a run that is over, for good. Its session stays. Safe to repeat.
+
+        Its id must not be used again.
+
+        Raises:
+            RunFinishedError: It is not over.
+            WorkflowUnavailableError: The sidecar does not answer: do it again.
+            StoreError: The store failed half-way: do it again.
+        """
+        io_thread.run_sync(self._purge())
+
+    async def _purge(self) -> None:
+        await self._store.open()
+        keys = RunKeys(self.invocation_id)
+        state = await self._runs.state(self.invocation_id)
+        if not state.is_over:
+            raise RunFinishedError(
+                f"run {self.invocation_id!r} is {state.phase}: only runs that are over can be purged"
+            )
+        for generation in range(state.generation + 1):
+            await self._engine.purge(keys.workflow(generation))
+        documents_of_run = [keys.result, *map(keys.answers, range(1, state.answers + 1)), keys.request]
+        for key in documents_of_run:
+            await self._store.delete_many(await documents.all_keys(self._store, key))
+        await self._store.delete_many([keys.state])
+
+
+def _answered(responses: list[dict[str, Any]]) -> list[str]:
+    """List the interrupts that are answered.
+
+    Raises:
+        ConfigurationError: These are no answers.
+    """
+    try:
+        given = [str(each["interruptResponse"]["interruptId"]) for each in responses]
+    except (KeyError, TypeError) as error:
+        raise ConfigurationError(
+            'answers must be a list of {"interruptResponse": {"interruptId": ..., "response": ...}}'
+        ) from error
+    if not given:
+        raise ConfigurationError("there must be at least one answer")
+    return given
+
+
+def _of_strands(result: dict[str, Any]) -> AgentResult | MultiAgentResult:
+    """Make Strands' own result of what was stored."""
+    from strands.agent import AgentResult  # noqa: PLC0415 - a client that only submits need not import agents
+    from strands.multiagent.base import MultiAgentResult  # noqa: PLC0415
+
+    kind = AgentResult if result.get("type") == "agent_result" else MultiAgentResult
+    return kind.from_dict(result)

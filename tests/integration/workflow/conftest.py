@@ -1,0 +1,137 @@
+"""A workflow stack over Redis, and worker processes to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.servers import RedisServer, RedisState, WorkflowStack
+from strands_dapr_session import AgentClient, io_thread
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.stores.locate import open_store
+from strands_dapr_session.testing.ledger import Entry, Ledger
+from strands_dapr_session.workflow.crew import Card, list_cards
+
+DEADLINE = 60.0
+"""Seconds after which something that should happen has not: a limit for what hangs, no measure of how fast it is."""
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Stage:
+    """A stack, the workers on it, and what they write down."""
+
+    def __init__(self, stack: WorkflowStack, redis: RedisServer, place: Path, closing: ExitStack) -> None:
+        self.stack = stack
+        self.redis = redis
+        self.place = place
+        self.ledger = Ledger(place / "ledger")
+        self.store = f"dapr://statestore?address={stack.daprd.address}"
+        self.workers: list[Worker] = []
+        self._closing = closing
+
+    def client(self) -> AgentClient:
+        return AgentClient(store=self.store)
+
+    def start(self, *agents: str, count: int = 1, wait: bool = True, **options: Any) -> list[Worker]:
+        """Start workers, and wait until they work."""
+        environment = os.environ | self.stack.daprd.client_environment | {"WORKFLOW_TEST_PLACE": str(self.place)}
+        command = [sys.executable, "-m", "tests.integration.workflow.program", *agents]
+        command += ["--options", json.dumps({"lease": 1.5, **options})]
+        started = []
+        for _ in range(count):
+            number = len(self.workers)
+            log = self._closing.enter_context((self.place / f"worker-{number}.log").open("wb"))
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self._closing.callback(self._end, process)
+            started.append(Worker(process))
+            self.workers.append(started[-1])
+        if wait:
+            pids = {str(worker.pid) for worker in started}
+            self.until(lambda: pids <= {card.worker.split("/")[2] for card in self.cards()}, "the workers to begin")
+        return started
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+
+    def cards(self) -> list[Card]:
+        return io_thread.run_sync(list_cards(open_store(self.store)))
+
+    def open(self, gate: str) -> None:
+        (self.place / f"open-{gate}").touch()
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """Wait for a condition; give what it gives."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            found = condition()
+            if found:
+                return found
+            assert time.monotonic() < deadline, f"waited {DEADLINE} s for {what}\n{self.logs()}"
+            time.sleep(0.01)
+
+    def entries(self, kind: str, run: str) -> list[Entry]:
+        return [entry for entry in self.ledger.entries(kind) if entry["run"] == run]
+
+    def started(self, run: str, n: int) -> Entry:
+        """Wait until a step has begun; give its newest beginning."""
+        found: Entry = self.until(
+            lambda: next((e for e in reversed(self.entries("start", run)) if e["n"] == n), None), f"step {n} of {run}"
+        )
+        return found
+
+    def counts(self, run: str) -> dict[int, int]:
+        """Count how often each step of a run began."""
+        counts: dict[int, int] = {}
+        for entry in self.entries("start", run):
+            counts[entry["n"]] = counts.get(entry["n"], 0) + 1
+        return counts
+
+    def recorded(self, session_id: str, count: int) -> None:
+        """Wait until so many results of the open batch are in the journal."""
+        journal = Journal(open_store(self.store), session_id, "default")
+        self.until(lambda: len(journal.load_sync().scope("").results) == count, f"{count} results")
+
+    def worker_of(self, entry: Entry) -> Worker:
+        return next(worker for worker in self.workers if worker.pid == entry.pid)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.place.glob("worker-*.log")))
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with ExitStack() as closing:
+        place = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
+        redis = closing.enter_context(RedisServer(durable=True))
+        stack = closing.enter_context(WorkflowStack([RedisState("statestore", redis.address, actors=True)]))
+        yield Stage(stack, redis, place, closing)

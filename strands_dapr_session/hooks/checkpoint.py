@@ -288,7 +288,9 @@ class CheckpointHooks(HookProvider):
         await recording.check()
         await recording.barrier()
         recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
-        set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id)
+        # Calls that share an id are told apart by what is asked.
+        asked = [repr((name, event.tool_use["input"]))] if tool_use_id in recording.ambiguous else []
+        set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id, *asked)
         # Nodes of a graph that run at the same time share this dict, and tools take their agent from it: another node
         # may have put its own there while we waited. Nothing waits between here and the tool.
         event.invocation_state["agent"] = event.agent
@@ -307,6 +309,8 @@ class CheckpointHooks(HookProvider):
         if strands_compat.is_structured_output(event.selected_tool) and event.result["status"] == "success":
             # What it made of the input is only in Strands' memory. It does nothing else, so it may well run again.
             recording.structured.add(tool_use_id)
+            return
+        if tool_use_id in recording.ambiguous:
             return
         try:
             with recording.lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
@@ -117,6 +118,15 @@ class Recording:
         """The tool calls that the last recorded message asks for; empty if it asks for none."""
         last = self.transcript.last
         return tool_use_ids(last) if last is not None and last["role"] == "assistant" else []
+
+    @property
+    def ambiguous(self) -> set[str]:
+        """The ids that several calls of the batch share, as some models give them.
+
+        Strands matches results to calls by id, so a result of one of them would count for all: none is recorded before
+        the message that holds them all.
+        """
+        return {id_ for id_, calls in Counter(self.batch).items() if calls > 1}
 
     @property
     def running(self) -> Invocation:

@@ -141,5 +141,5 @@ def _recall_batch(recording: Recording, scope: ScopeView) -> None:
     if packed is None or not recording.owed:
         return
     for result in strands_compat.batch_of(unpack_value(packed)):
-        if result["toolUseId"] in recording.batch:
+        if result["toolUseId"] in recording.batch and result["toolUseId"] not in recording.ambiguous:
             recording.results.setdefault(result["toolUseId"], pack_value(result, path="toolResult"))

@@ -140,7 +140,8 @@ class ResumeHook(HookProvider):
             return
         settings = recording.settings
         name = event.tool_use["name"]
-        if await settle(event, policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default)):
+        policy = policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default)
+        if await settle(event, policy) and tool_use_id not in recording.ambiguous:
             recording.in_doubt.discard(tool_use_id)
 
     def _end(self, event: AfterInvocationEvent) -> None:

@@ -107,29 +107,29 @@ def tools_start_on_record(_: Run, run: Run) -> Iterator[str]:
                 yield f"tool {entry['name']} ({entry['id']}) had started, and that it was asked for was not recorded"
 
 
-def recorded_tools_rest(_: Run, run: Run) -> Iterator[str]:
+def recorded_tools_rest(reference: Run, run: Run) -> Iterator[str]:
     """A tool whose result was recorded never runs again."""
+    expected = _calls(reference.of("tool-start"))
     for life in run.working:
-        for entry in life.of("tool-start"):
-            if entry["id"] in life.found("results"):
-                yield f"tool {entry['name']} ({entry['id']}) ran again though its result was recorded"
+        for id_, calls in _calls(life.of("tool-start")).items():
+            recorded = life.found("results").count(id_)
+            if recorded and calls > expected[id_] - recorded:
+                yield f"tool {id_} ran again though its result was recorded"
 
 
 def tools_run_as_often(reference: Run, run: Run) -> Iterator[str]:
     """Every tool runs, with the same input and key, and again at most for every process that died in doubt of it."""
-    expected, seen = _by_id(reference.of("tool-start")), _by_id(run.of("tool-start"))
-    doubts = Counter(
-        id_
-        for life, after in run.successions
-        for id_ in {entry["id"] for entry in life.of("tool-start")} - set(after.found("results"))
-    )
-    for id_ in [*expected, *(id_ for id_ in seen if id_ not in expected)]:
-        once, often = expected.get(id_, []), seen.get(id_, [])
+    expected, seen = _by_input(reference.of("tool-start")), _by_input(run.of("tool-start"))
+    doubts = _doubts(run)
+    for call in [*expected, *(call for call in seen if call not in expected)]:
+        id_, input_ = call
+        once, often = expected.get(call, []), seen.get(call, [])
         if not len(once) <= len(often) <= len(once) * (1 + doubts[id_]):
-            yield f"tool {id_} ran {len(often)} times, expected {len(once)}; {doubts[id_]} times it was in doubt"
-        if len({str(entry["input"]) for entry in [*once, *often]}) > 1:
-            yield f"tool {id_} got another input"
-        if len({entry["key"] for entry in often}) > 1:
+            yield (
+                f"tool {id_} with {input_} ran {len(often)} times, expected {len(once)}; "
+                f"{doubts[id_]} times it was in doubt"
+            )
+        if once and len({entry["key"] for entry in often}) > len({entry["key"] for entry in once}):
             yield f"tool {id_} ran with different idempotency keys"
 
 
@@ -221,11 +221,27 @@ def _name_of(entry: Entry) -> str:
     return str(entry["id"] or entry["prompt"])
 
 
-def _by_id(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
+def _by_input(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """Group tool runs by what was asked. Some models use an id again in their next answer, or in the same one."""
+    found: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
-        found.setdefault(entry["id"], []).append(entry)
+        found.setdefault((entry["id"], f"{entry['name']}({entry['input']})"), []).append(entry)
     return found
+
+
+def _calls(entries: Iterable[Entry]) -> Counter[str]:
+    """Count the calls by tool use id. However often one is run, its idempotency key stays the same."""
+    return Counter(id_ for id_, _ in {(entry["id"], entry["key"]) for entry in entries})
+
+
+def _doubts(run: Run) -> Counter[str]:
+    """Count by tool use id how many calls began in a process that left no result of them."""
+    doubts: Counter[str] = Counter()
+    for life, after in run.successions:
+        for id_, calls in _calls(life.of("tool-start")).items():
+            gained = after.found("results").count(id_) - life.found("results").count(id_)
+            doubts[id_] += min(calls, max(0, calls - gained))
+    return doubts
 
 
 def _models_of(agent: str, reference: Run, run: Run) -> Iterator[str]:

@@ -16,7 +16,7 @@ from strands import Agent
 
 from strands_dapr_session import DaprSessionManager, strands_compat
 from strands_dapr_session.errors import StoreUnavailableError
-from strands_dapr_session.hooks.invocation import INVOCATION_ID
+from strands_dapr_session.hooks.invocation import INVOCATION_ID, tool_use_ids
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.locate import open_store
@@ -125,7 +125,7 @@ class _Work:
         view = Journal(self._store, self._job.session_id, root).load_sync()
         answers: list[str] = []
         asked: list[str] = []
-        results: set[str] = set()
+        results: list[str] = []
         unfinished = []
         for scope in view.scopes.values():
             messages = [unpack_value(body) for body in scope.messages]
@@ -133,8 +133,9 @@ class _Work:
             answers += [answer_of(message) for message in messages]
             blocks = [block for message in messages for block in message["content"]]
             asked += [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block]
-            results.update(block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block)
-            results.update(scope.results)
+            results += [block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block]
+            if messages and tool_use_ids(messages[-1]):  # otherwise a message has taken them up
+                results += scope.results
             if scope.invocation is not None and not scope.invocation.finished:
                 unfinished.append(scope.invocation.key)
         return {

@@ -10,6 +10,7 @@ from typing import Any
 from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager, SummarizingConversationManager
 from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent
+from strands.tools.executors import SequentialToolExecutor
 from strands.types.exceptions import ContextWindowOverflowException
 
 from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME
@@ -479,6 +480,75 @@ remembering_persistently = Program(remembering_agent, [Call("Remember a few thin
 windowed_persistently = Program(window_every_second_turn_agent, [Call("Add up", attempts=8)], PATIENT)
 persistent = Program(parallel_agent, [Call("Do three things at once, twice.", attempts=8)], PATIENT)
 slow_and_persistent = Program(slow_agent, [Call("Take your time.", attempts=40)], PATIENT)
+
+
+# -- ids that models give --------------------------------------------------------------------------------------------
+
+
+class RepeatingModel(ScriptedModel):
+    """Begins to number its tool calls anew in every answer, as some models do; knows its turn from the messages."""
+
+    def _position(self, messages: Any) -> tuple[str, int, int]:  # type: ignore[override]  # there it needs no self
+        prompt = max(n for n, message in enumerate(messages) if "text" in message["content"][0] and n % 2 == 0)
+        return messages[prompt]["content"][0]["text"], 1, (len(messages) - 1 - prompt) // 2
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        async for event in super().stream(messages, *args, **kwargs):
+            call = event.get("contentBlockStart", {}).get("start", {}).get("toolUse")
+            if call:
+                call["toolUseId"] = self._rename(call["toolUseId"], call["name"])
+            yield event
+
+    @staticmethod
+    def _rename(tool_use_id: str, _name: str) -> str:
+        return tool_use_id.partition("t")[2]
+
+
+class NamingCallsModel(RepeatingModel):
+    """Takes the name of the tool for the id, so that calls of the same answer may share one."""
+
+    @staticmethod
+    def _rename(_tool_use_id: str, name: str) -> str:
+        return name
+
+
+@tool
+async def pieces(number: int) -> Any:
+    """Stream what it finds."""
+    for index in range(number):
+        await asyncio.sleep(0)
+        yield f"piece {index}"
+    yield f"{number} pieces"
+
+
+_REPEATING: list[Any] = [
+    [("add", {"a": 1, "b": 1}), ("add", {"a": 2, "b": 2}), ("pieces", {"number": 2})],
+    [("add", {"a": 3, "b": 3}), ("pieces", {"number": 3})],
+    [("add", {"a": 1, "b": 1})],
+    "Added.",
+]
+
+
+def repeating_agent(session_manager: Any) -> Agent:
+    return Agent(
+        model=RepeatingModel(_REPEATING), tools=[add, pieces], session_manager=session_manager, callback_handler=None
+    )
+
+
+def doubling_agent(session_manager: Any) -> Agent:
+    return Agent(
+        model=NamingCallsModel(_REPEATING), tools=[add, pieces], session_manager=session_manager, callback_handler=None
+    )
+
+
+def one_by_one_agent(session_manager: Any) -> Agent:
+    script: list[Any] = [[("add", {"a": 1, "b": 1}), ("send", {"text": "x"}), ("pieces", {"number": 2})], "Added."]
+    return agent(session_manager, script, [add, send, pieces], tool_executor=SequentialToolExecutor())
+
+
+repeating = Program(repeating_agent, ["Add", "Add"], PATIENT)
+doubling = Program(doubling_agent, ["Add"], PATIENT)
+one_by_one = Program(one_by_one_agent, ["Add"], PATIENT)
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------

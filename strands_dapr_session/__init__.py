@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from strands_dapr_session.abandoned import Resumed, resume_abandoned
     from strands_dapr_session.errors import (
         ConfigurationError,
         DamagedDataError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         JournalGapError,
         LimitReachedError,
         NewerFormatError,
+        NothingUnfinishedError,
         OwnershipError,
         ParkedError,
         RunCancelledError,
@@ -73,9 +75,11 @@ __all__ = [
     "JournalGapError",
     "LimitReachedError",
     "NewerFormatError",
+    "NothingUnfinishedError",
     "OwnershipError",
     "ParkedError",
     "ResumeHook",
+    "Resumed",
     "Run",
     "RunCancelledError",
     "RunError",
@@ -102,6 +106,7 @@ __all__ = [
     "idempotency_key",
     "in_doubt",
     "reconcile",
+    "resume_abandoned",
 ]
 
 _HOMES = {
@@ -111,11 +116,13 @@ _HOMES = {
     "DaprSessionManager": "session_manager",
     "DuplicateAgentError": "strands_compat",
     "ResumeHook": "hooks.resume",
+    "Resumed": "abandoned",
     "Run": "workflow.run",
     "RunStatus": "workflow.run",
     "idempotency_key": "idempotency",
     "in_doubt": "hooks.in_doubt",
     "reconcile": "hooks.in_doubt",
+    "resume_abandoned": "abandoned",
 }
 
 

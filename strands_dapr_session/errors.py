@@ -140,6 +140,10 @@ class ParkedError(DurableSessionError):
     """An unfinished invocation was tried so often without getting any further that it is not tried again by itself."""
 
 
+class NothingUnfinishedError(DurableSessionError):
+    """A call that was only to go on with an unfinished run found none."""
+
+
 class SessionDeletedError(DurableSessionError):
     """The session was deleted while this process was using it."""
 

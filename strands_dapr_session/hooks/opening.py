@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import InvocationConflictError
+from strands_dapr_session.hooks import owed
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.drift import check_drift
 from strands_dapr_session.hooks.invocation import (
@@ -72,7 +73,9 @@ def open_invocation(
     """
     if recording.visit is not None:
         return _open_visit(recording, event, last)
-    return _continued(recording, event, last) or _open_call(recording, event, key, last, finished)
+    found = _continued(recording, event, last) or _open_call(recording, event, key, last, finished)
+    owed.found()
+    return found
 
 
 def _open_call(
@@ -92,6 +95,7 @@ def _open_call(
         recording.replay = _last_result(recording, last)
         return None
     if last is None or last.finished:
+        owed.refuse_new(recording.name)
         return _new(recording, key, prompt)
     if key is not None and last.key == key:
         _require_same(last.prompt, recording.given, key, "is unfinished")
@@ -132,6 +136,7 @@ def _open_owed(
     has_answer = _has_answer(recording, last)
     is_stuck = _is_stuck(recording, agent) or (has_answer and "cut_off" in recording.status)
     if is_stuck or (not same and recording.status.get("state") in {FAILED, PARKED}):
+        owed.refuse_new(recording.name)
         close_batch(recording, agent)
         return _new(recording, key, prompt)
     invocation = _go_on(recording, agent, last)
@@ -153,10 +158,10 @@ def _open_visit(recording: Recording, event: BeforeInvocationEvent, last: Invoca
     with the agent's state.
     """
     agent, prompt = event.agent, list(event.messages or [])
-    owed = last is not None and not last.finished and recording.status.get("visit") == recording.visit
-    if owed and last is not None and strands_compat.interrupt_state(agent)["activated"]:
+    is_owed = last is not None and not last.finished and recording.status.get("visit") == recording.visit
+    if is_owed and last is not None and strands_compat.interrupt_state(agent)["activated"]:
         return _go_on(recording, agent, last, answered=True)
-    if not owed or last is None or _is_stuck(recording, agent) or _has_answer(recording, last):
+    if not is_owed or last is None or _is_stuck(recording, agent) or _has_answer(recording, last):
         if agent.messages and tool_use_ids(agent.messages[-1]):
             close_batch(recording, agent)
         return _new(recording, None, prompt)
@@ -205,12 +210,12 @@ def _is_stuck(recording: Recording, agent: Agent) -> bool:
     return bool(recording.batch and recording.unrecorded(agent))
 
 
-def _has_answer(recording: Recording, owed: InvocationView) -> bool:
+def _has_answer(recording: Recording, last: InvocationView) -> bool:
     """Tell whether the owed invocation has recorded a last answer."""
-    _, prompt = unpack_prompt(owed.prompt)
-    last = recording.transcript.last
+    _, prompt = unpack_prompt(last.prompt)
+    message = recording.transcript.last
     has_begun = Progress.read(recording.documents.recorded(PROGRESS)).messages > len(prompt)
-    return has_begun and last is not None and last["role"] == "assistant" and not recording.batch
+    return has_begun and message is not None and message["role"] == "assistant" and not recording.batch
 
 
 def _require_same(packed: bytes, given: Messages, key: str, how: str) -> None:

@@ -22,6 +22,7 @@ from strands_dapr_session.errors import (
     InvocationConflictError,
     LimitReachedError,
 )
+from strands_dapr_session.hooks import owed as only_owed
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, INVOCATION_ID, RUNNING
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
 from strands_dapr_session.multiagent.replay import ReplayedNode
@@ -112,6 +113,7 @@ class Orchestration:
         view = await self.root.acquire() if self._is_root else self.root.found.take(self.scope)
         try:
             self.run = self.open(view, self._key(event))
+            only_owed.found()
             if self._is_root and self.run.is_answered:
                 # Strands has yet to look at the answers, and refuses the call if they are none: nobody would release.
                 await self.root.release()
@@ -144,6 +146,8 @@ class Orchestration:
             is_owed(view, self.scope, self.visit) or (key is not None and key == recorded.invocation.key)
         ):
             return self._resume(recorded)
+        if self._is_root:
+            only_owed.refuse_new(f"{self.root.journal.session_id}/{self.root.journal.root_id}")
         if key is not None and key in view.finished:
             raise InvocationConflictError(
                 f"invocation id {key!r} is that of an earlier run of {self.shape.orchestrator.id!r}. Only the last run "

@@ -1,0 +1,246 @@
+"""The command line: what is in a store, and finishing what was left in it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import io
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.abandoned import read_standing, resume_abandoned
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.hooks.parking import restart
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.past import read_history
+from strands_dapr_session.journal.sessions import delete_session, list_roots, list_sessions
+from strands_dapr_session.journal.worker import describe
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.records import Derived, InvocationStarted
+from strands_dapr_session.stores.locate import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from strands_dapr_session.hooks.standing import Standing
+    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.stores.base import StateStore
+
+_LONGEST_TEXT: Final = 200
+"""Characters of a value in a line that people read."""
+
+_FAILED: Final = frozenset({"failed", "parked", "unknown"})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Those of the command line, without the program's name.
+
+    Returns:
+        0 if all went well, 1 if something failed, 2 if the command could not be understood.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(open_store(options.store), options)
+    except (DurableSessionError, ConfigurationError) as error:
+        print(f"strands-dapr-session: {printable(str(error))}", file=sys.stderr)  # noqa: T201
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("strands-dapr-session", description="Look at durable sessions, and finish them.")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--store", help="URL or Dapr component; default: STRANDS_DAPR_SESSION_STORE, or `statestore`")
+    common.add_argument("--json", action="store_true", help="one JSON value for each line")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("list", _list, "List sessions and how their last runs stand.")
+    for name, run, text in (
+        ("show", _show, "Show how a session stands, and its messages."),
+        ("history", _history, "Show every record of a session, from the first."),
+        ("restart", _restart, "Let what is parked in a session be tried again by the next call."),
+        ("delete", _delete, "Delete a session and everything in it."),
+    ):
+        add(name, run, text).add_argument("session")
+    command = add("resume", _resume, "Finish runs whose worker is dead. Safe when several do it at once.")
+    command.add_argument("build", metavar="MODULE:FUNCTION", help="builds the agent of a session, given its id")
+    command.add_argument("--session", action="append", dest="sessions", help="only this one; may be repeated")
+    command.add_argument("--failed", action="store_true", help="also runs that raised")
+    command.add_argument("--concurrency", type=int, default=1, metavar="N", help="how many at a time (default: 1)")
+    return parser
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _list(store: StateStore, options: argparse.Namespace) -> int:
+    for session_id in io_thread.run_sync(list_sessions(store)):
+        for standing in _standings(store, session_id):
+            _say(options, _plain(standing), _line(standing))
+    return 0
+
+
+def _show(store: StateStore, options: argparse.Namespace) -> int:
+    for standing in _standings(store, options.session):
+        view = io_thread.run_sync(Journal(store, standing.session_id, standing.root_id).load())
+        scopes = {path: [unpack_value(body) for body in scope.messages] for path, scope in view.scopes.items()}
+        text = [_line(standing)]
+        for path, messages in scopes.items():
+            text += [f"  {path}:"] if path else []
+            text += [f"    {each['role']}: {_short(each['content'])}" for each in messages]
+        _say(options, {**_plain(standing), "messages": scopes}, "\n".join(text))
+    return 0
+
+
+def _history(store: StateStore, options: argparse.Namespace) -> int:
+    for root_id in _roots(store, options.session):
+        for number, records in io_thread.run_sync(read_history(store, options.session, root_id)):
+            for record in records:
+                fields = _fields(record)
+                kind = type(record).__name__
+                text = " ".join(f"{name}={_short(value)}" for name, value in fields.items() if value not in ("", None))
+                _say(
+                    options, {"root": root_id, "commit": number, "record": kind, **fields}, f"{number:>6} {kind} {text}"
+                )
+    return 0
+
+
+def _restart(store: StateStore, options: argparse.Namespace) -> int:
+    restarted = {
+        root: io_thread.run_sync(restart(Journal(store, options.session, root)))
+        for root in _roots(store, options.session)
+    }
+    count = sum(map(len, restarted.values()))
+    _say(options, {"session": options.session, "restarted": restarted}, f"{count} parked, now free to go on")
+    return 0
+
+
+def _delete(store: StateStore, options: argparse.Namespace) -> int:
+    _roots(store, options.session)
+    io_thread.run_sync(delete_session(store, options.session))
+    _say(options, {"session": options.session, "deleted": True}, f"{options.session}: deleted")
+    return 0
+
+
+def _resume(store: StateStore, options: argparse.Namespace) -> int:
+    resumed = resume_abandoned(
+        _load(options.build),
+        store=store,
+        sessions=options.sessions,
+        failed=options.failed,
+        concurrency=options.concurrency,
+    )
+    for each in resumed:
+        error = None if each.error is None else f"{type(each.error).__name__}: {each.error}"
+        plain = {"session": each.session_id, "root": each.root_id, "outcome": each.outcome, "error": error}
+        _say(options, plain, f"{each.session_id} {each.root_id} {each.outcome} {error or ''}".rstrip())
+    return 1 if any(each.outcome in _FAILED for each in resumed) else 0
+
+
+def _load(name: str) -> Any:
+    """Import a function, from the current directory too, as servers do that are given an application.
+
+    Raises:
+        ConfigurationError: There is no such function.
+    """
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = importlib.import_module(module)
+        for part in attribute.split("."):
+            function = getattr(function, part)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ConfigurationError(f"{name!r}: expected MODULE:FUNCTION that can be imported ({error})") from error
+    if not callable(function):
+        raise ConfigurationError(f"{name!r} is not a function")
+    return function
+
+
+# -- what they say ----------------------------------------------------------------------------------------------------
+
+
+def _roots(store: StateStore, session_id: str) -> list[str]:
+    roots = io_thread.run_sync(list_roots(store, session_id))
+    if not roots:
+        raise ConfigurationError(f"there is no session {session_id!r} in {store.name}")
+    return roots
+
+
+def _standings(store: StateStore, session_id: str) -> list[Standing]:
+    async def read() -> list[Standing]:
+        return await asyncio.gather(*(read_standing(store, session_id, root) for root in roots))
+
+    roots = _roots(store, session_id)
+    return io_thread.run_sync(read())
+
+
+def _plain(standing: Standing) -> dict[str, Any]:
+    return {**asdict(standing), "owner": None if standing.owner is None else standing.owner.worker}
+
+
+def _line(standing: Standing) -> str:
+    owner = "" if standing.owner is None else f", of {describe(standing.owner.worker)}"
+    attempts = f", attempt {standing.attempt}" if standing.attempt > 1 else ""
+    error = f": {_short(standing.error)}" if standing.error else ""
+    counts = f"{standing.messages} messages, {standing.sequence} commits"
+    return f"{standing.session_id} {standing.root_id} {standing.state}{attempts}{owner} ({counts}){error}"
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """Take a record apart, with what is packed in it unpacked."""
+    fields: dict[str, Any] = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    if isinstance(record, InvocationStarted):
+        fields.pop("fingerprint")
+    return {name: _open(value) for name, value in fields.items()}
+
+
+def _open(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return unpack_value(value) if value else None  # packing leaves empty what is told elsewhere
+    if isinstance(value, Derived):
+        return {**unpack_value(value.template), "content": {"results": list(value.results)}}
+    return [_open(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _say(options: argparse.Namespace, plain: Any, text: str) -> None:
+    """Say something, without letting what was stored speak to the terminal."""
+    said = json.dumps(_keyed(plain), default=repr) if options.json else "\n".join(map(printable, text.split("\n")))
+    print(said)  # noqa: T201
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(_keyed(value), default=repr, ensure_ascii=False)
+    return text.replace("\n", "\\n") if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…".replace("\n", "\\n")
+
+
+def _keyed(value: Any) -> Any:
+    """Make the keys of dictionaries text, which JSON wants, wherever they are."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _keyed(item) for key, item in value.items()}
+    return [_keyed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would take for more than text: control characters, and those that turn text around."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
+def run() -> NoReturn:
+    """Run the command of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal can show
+    sys.exit(main())

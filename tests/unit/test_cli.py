@@ -1,0 +1,174 @@
+"""The command line says what is there, in text that cannot harm a terminal and in JSON."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+from strands import Agent, tool
+
+from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.cli import main, printable
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.testing.model import ScriptedModel
+
+EVIL = "\x1b]0;owned\x07\u202etxt\ud800"
+
+
+@tool
+async def step() -> str:
+    """Make a step."""
+    return f"made {EVIL[:-1]}"
+
+
+def fail(_: Any) -> Any:
+    raise ValueError("not today")
+
+
+@pytest.fixture
+def store() -> str:
+    """A store that is shared by its URL, for this test alone."""
+    return f"memory://{secrets.token_hex(4)}"
+
+
+def agent_on(store: str, session_id: str, *script: Any) -> Agent:
+    return Agent(
+        agent_id="default",
+        model=ScriptedModel(script),
+        tools=[step],
+        session_manager=DaprSessionManager(session_id, store=store, max_attempts=1),
+        callback_handler=None,
+    )
+
+
+def build(session_id: str) -> Agent:
+    raise LookupError(session_id)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_sessions_are_listed(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--store", store]) == 0
+    assert capsys.readouterr().out == ""
+    agent_on(store, "b", "done")("go")
+    with pytest.raises(Exception, match="not today"):
+        agent_on(store, "a", fail)("go")
+    assert main(["list", "--store", store]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("a default failed")
+    assert second.startswith("b default finished")
+    assert main(["list", "--store", store, "--json"]) == 0
+    assert [(each["session_id"], each["state"], each["messages"]) for each in lines(capsys)] == [
+        ("a", "failed", 1),
+        ("b", "finished", 2),
+    ]
+
+
+def test_a_session_is_shown(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = agent_on(store, "s", [("step", {})], f"done\n{EVIL[:-1]}")
+    agent("go")
+    assert main(["show", "s", "--store", store]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "assistant:" in shown
+    assert main(["show", "s", "--store", store, "--json"]) == 0
+    (only,) = lines(capsys)
+    assert [each["content"] for each in only["messages"][""]] == [each["content"] for each in agent.messages]
+
+
+def test_the_history_is_whole_however_it_is_packed(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script: list[Any] = [*[[("step", {})]] * 30, "done"]
+    agent = agent_on(store, "s", *script)
+    journal: Journal = agent._session_manager._recordings.find(agent).journal  # type: ignore[union-attr]
+    journal.settings = JournalSettings(compact_slots=4)
+    journal._packer._settings = journal.settings
+    for _ in range(2):
+        agent("go")
+    assert main(["history", "s", "--store", store, "--json"]) == 0
+    records = lines(capsys)
+    commits = [each["commit"] for each in records]
+    assert commits == sorted(commits)
+    assert [each["record"] for each in records].count("InvocationStarted") == 2
+    assert [each["record"] for each in records].count("InvocationFinished") == 2
+    assert [each["record"] for each in records].count("ToolFinished") == 60
+    said = [body for each in records if each["record"] == "Spliced" for body in each["bodies"]]
+    assert len(said) == 2 * (30 + 30 + 2)
+    assert said[0]["content"] == [{"text": "go"}]
+    asked = [each["content"] for each in agent.messages if each["role"] == "assistant"]
+    assert [each["content"] for each in said if each["role"] == "assistant"][-len(asked) :] == asked
+    assert all(each["content"] for each in said)
+    assert main(["history", "s", "--store", store]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_what_is_parked_is_restarted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(Exception, match=r"not today|parked"):
+            agent_on(store, "s", fail)("go")
+    assert main(["list", "--store", store]) == 0
+    assert capsys.readouterr().out.startswith("s default parked")
+    assert main(["restart", "s", "--store", store]) == 0
+    assert str(agent_on(store, "s", "done")("go")).strip() == "done"
+    assert main(["restart", "s", "--store", store]) == 0
+    assert capsys.readouterr().out.endswith("0 parked, now free to go on\n")
+
+
+def test_a_session_is_deleted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    assert main(["delete", "s", "--store", store]) == 0
+    assert main(["list", "--store", store, "--json"]) == 0
+    assert capsys.readouterr().out == "s: deleted\n"
+
+
+def test_resuming_says_what_became_of_it(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", f"{__name__}:build", "--store", store]) == 0
+    with pytest.raises(Exception, match="not today"):
+        agent_on(store, "s", fail)("go")
+    assert main(["resume", f"{__name__}:build", "--store", store, "--failed"]) == 1
+    assert capsys.readouterr().out == "s default failed LookupError: s\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "nobody"],
+        ["history", "nobody"],
+        ["delete", "nobody"],
+        ["restart", "nobody"],
+        ["resume", "nonsense"],
+        ["resume", "no.such.module:f"],
+        ["resume", "json:nothing"],
+        ["resume", "json:__name__"],
+        ["resume", "json:loads", "--concurrency", "0"],
+        ["show", "no/slashes"],
+    ],
+    ids=" ".join,
+)
+def test_mistakes_are_told_in_one_line(arguments: list[str], store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--store", store]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("strands-dapr-session: ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_store_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--store", "nonsense://x"]) == 1
+    assert "unknown scheme" in capsys.readouterr().err
+
+
+def test_an_unknown_command() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["dance"])
+    assert stopped.value.code == 2
+
+
+def test_what_is_stored_does_not_speak_to_the_terminal() -> None:
+    assert printable(EVIL) == "\\x1b]0;owned\\x07\\u202etxt\\ud800"
+    assert printable("größer, 大きい") == "größer, 大きい"

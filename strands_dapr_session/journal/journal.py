@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session import io_thread
-from strands_dapr_session.errors import DamagedDataError, TooLargeError, UnencodableValueError
+from strands_dapr_session.errors import (
+    DamagedDataError,
+    StoreUnavailableError,
+    TooLargeError,
+    UnencodableValueError,
+)
 from strands_dapr_session.journal.acquire import Position, Wish, acquire
 from strands_dapr_session.journal.commit import LONGEST_COMMIT
 from strands_dapr_session.journal.committer import Committer
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.load import Log
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import StateStore
+
+_PROOFS: Final = 5
+"""Commits by which an owner tries to prove that it is still the owner, before it calls the store too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +237,19 @@ class Journal:
             RuntimeError: The journal is not owned.
         """
         await self._settled()
-        if self._committer().silence > self.settings.lease:
+        for _ in range(_PROOFS):
+            if self._committer().silence <= self.settings.lease:
+                return
             # This process, or the store, stood still for so long that others may have taken it for dead, perhaps after
-            # they had acknowledged what was waited for. A commit that says nothing proves that they have not.
+            # they had acknowledged what was waited for. A commit that says nothing proves that they have not, unless
+            # it has taken that long in its turn.
             self.append(SegmentsPlanned(()))
             await self._settled()
+        if self._committer().silence > self.settings.lease:
+            raise StoreUnavailableError(
+                f"{self._context.store.name}: commits take longer than the lease of {self.settings.lease:g} s, so that "
+                "others may take this process for dead at any time. What was recorded is safe; a longer lease helps."
+            )
 
     async def _settled(self) -> None:
         committer = self._committer()

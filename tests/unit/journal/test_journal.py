@@ -8,7 +8,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,7 +39,16 @@ from strands_dapr_session.records.records import (
 )
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.stores.retry import RetryPolicy
-from strands_dapr_session.testing.faults import Call, Delay, FaultyStore, LoseReply, LoseRequest, outage, scripted
+from strands_dapr_session.testing.faults import (
+    Call,
+    Delay,
+    Fault,
+    FaultyStore,
+    LoseReply,
+    LoseRequest,
+    outage,
+    scripted,
+)
 from tests.unit.journal.journals import keys_of
 
 QUICK = JournalSettings(lease=0.3, busy_timeout=1.0)
@@ -558,3 +569,53 @@ async def test_a_commit_is_counted_once_whatever_becomes_of_its_answer(store: Fa
     store.plan = lambda _: None
     await journal.release()
     assert await messages(store) == [b"%d" % number for number in range(10)]
+
+
+class TakeOver(Fault):
+    """While a call is under way, time passes, and another worker takes the journal over."""
+
+    def __init__(self, clock: list[float], other: Journal) -> None:
+        self.clock = clock
+        self.other = other
+
+    async def around(self, call: Call, apply: Callable[[], Awaitable[Any]], store: FaultyStore) -> Any:  # noqa: ARG002
+        self.clock[0] += 5
+        if not owns(self.other):
+            await self.other.acquire()
+        return await apply()
+
+
+def on_a_clock(store: FaultyStore, clock: list[float]) -> Journal:
+    journal = make(store, JournalSettings(lease=1))
+    journal._context = replace(journal._context, seconds=lambda: clock[0])
+    return journal
+
+
+async def test_a_proof_that_took_longer_than_the_lease_is_none(store: FaultyStore) -> None:
+    """The commit was acknowledged, but what follows it hung until the journal had been taken over."""
+    clock = [0.0]
+    journal = on_a_clock(store, clock)
+    other = make(FaultyStore(store.inner), JournalSettings(on_busy="steal"))
+    await journal.acquire()
+    journal.append(say(0))
+    await journal.barrier()
+    clock[0] += 5
+    fault = TakeOver(clock, other)
+    store.plan = lambda call: fault if call.verb == "get" and "sessions" in call.keys[0] else None
+    with pytest.raises(FencedError):
+        await journal.barrier()
+
+
+async def test_a_store_in_which_every_commit_takes_longer_than_the_lease(store: FaultyStore) -> None:
+    clock = [0.0]
+    journal = on_a_clock(store, clock)
+    await journal.acquire()
+
+    def slowly(call: Call) -> None:
+        clock[0] += 2 * call.writes
+
+    store.on_call = slowly
+    journal.append(say(0))
+    with pytest.raises(StoreUnavailableError, match="longer lease"):
+        await journal.barrier()
+    assert await messages(store) == [b"hello"]

@@ -131,6 +131,23 @@ def batch_of(state: Mapping[str, Any]) -> list[ToolResult]:
     return list(state.get("context", {}).get("tool_results", []))
 
 
+def sort_batch(agent: Agent, order: Sequence[str]) -> None:
+    """Sort the results that the interrupt state of an agent carries for its half-finished batch.
+
+    In place: `load` would make the state anew, without what `take_answers_again` did to it.
+
+    Args:
+        agent: The agent.
+        order: The tool calls of the batch, as their results are to follow each other.
+    """
+    state: Any = agent._interrupt_state  # noqa: SLF001
+    pending = getattr(state, "pending_tool_execution", None)
+    results: list[ToolResult] = (
+        state.context.get("tool_results", []) if pending is None else pending.completed_tool_results
+    )
+    results.sort(key=lambda result: order.index(result["toolUseId"]))
+
+
 def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
     """Copy an interrupt state as one that waits for nothing, keeping what people answered."""
     context = {
@@ -139,6 +156,23 @@ def without_batch(state: Mapping[str, Any]) -> dict[str, Any]:
         if name not in {"tool_use_message", "tool_results"}
     }
     return {"interrupts": state.get("interrupts", {}), "context": context, "activated": False}
+
+
+def with_answers(recorded: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
+    """Copy an interrupt state as one that an agent's caller has just answered, as far as it asks what was answered.
+
+    Args:
+        recorded: What the agent waits for.
+        agent: The agent, which was given answers to what it waited for before.
+    """
+    given = {each["interruptResponse"]["interruptId"]: each for each in interrupt_state(agent)["context"]["responses"]}
+    interrupts = {
+        id_: {**each, "response": given[id_]["interruptResponse"]["response"]} if id_ in given else each
+        for id_, each in recorded["interrupts"].items()
+    }
+    responses = [answer for id_, answer in given.items() if id_ in interrupts]
+    context = {**recorded["context"], **({"responses": responses} if responses else {})}
+    return {**recorded, "interrupts": interrupts, "context": context}
 
 
 def stop_waiting(agent: Agent, answered: Iterable[str] = ()) -> None:
@@ -196,14 +230,39 @@ def _answers(prompt: Any) -> set[str]:
 def is_asking(agent: Agent, tool_use_id: str) -> bool:
     """Tell whether a hook has just interrupted the agent before a tool call.
 
-    Callbacks that come later run nevertheless, and are not told. The ids are those of `BeforeToolCallEvent.interrupt`
-    (1.43 to 1.62).
+    Callbacks that come later run nevertheless, and are not told.
     """
     interrupts = interrupt_state(agent)["interrupts"]
     return any(
-        each.get("response") is None and id_.startswith(f"v1:before_tool_call:{tool_use_id}:")
-        for id_, each in interrupts.items()
+        each.get("response") is None and id_.startswith(_asked_before(tool_use_id)) for id_, each in interrupts.items()
     )
+
+
+def forget_answer(agent: Agent, tool_use_id: str, name: str) -> bool:
+    """Forget what a person answered to a hook that asked before a tool call, so that it may ask again.
+
+    Args:
+        agent: The agent.
+        tool_use_id: The tool call.
+        name: The name of the interrupt.
+
+    Returns:
+        Whether there was an answer.
+    """
+    state: Any = agent._interrupt_state  # noqa: SLF001
+    answered = [
+        id_
+        for id_, each in state.interrupts.items()
+        if each.name == name and each.response is not None and id_.startswith(_asked_before(tool_use_id))
+    ]
+    for id_ in answered:
+        del state.interrupts[id_]
+    return bool(answered)
+
+
+def _asked_before(tool_use_id: str) -> str:
+    """What the ids of `BeforeToolCallEvent.interrupt` begin with (1.43 to 1.62)."""
+    return f"v1:before_tool_call:{tool_use_id}:"
 
 
 def will_retry(event: AfterToolCallEvent[Any]) -> bool:

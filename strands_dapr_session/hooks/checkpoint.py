@@ -23,7 +23,7 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
-from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
+from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, policy_of
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.hooks.parking import last_words
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from strands.types.content import Message
 
     from strands_dapr_session.hooks.recording import Recording, Recordings
-    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.records import DocumentSet, Record
     from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
@@ -89,9 +89,8 @@ class CheckpointHooks(HookProvider):
         if recording.to_continue is None:
             recording.given = list(event.messages)
         # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
-        is_answered = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
-        recording.is_answered_again = is_answered and recording.status.get("state") != INTERRUPTED
-        if recording.is_answered_again:
+        recording.is_answer = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
+        if recording.is_answer and recording.status.get("state") != INTERRUPTED:
             strands_compat.stop_waiting(event.agent, recording.status.get("answers", ()))
 
     async def _begin(self, event: BeforeInvocationEvent) -> None:
@@ -118,8 +117,10 @@ class CheckpointHooks(HookProvider):
                 recording.invocation, recording.owed = None, owed
                 await recording.ownership.end(recording, event.agent, last_words(recording, error))
                 raise
-            if recording.replay is not None:
+            replay, recording.replay = recording.replay, None
+            if replay is not None:
                 await recording.ownership.end(recording, event.agent, [])
+                recording.replay = replay
 
     @staticmethod
     def _open(recording: Recording, event: BeforeInvocationEvent, key: str | None, view: View) -> None:
@@ -281,7 +282,7 @@ class CheckpointHooks(HookProvider):
         invocation, settings = recording.invocation, recording.settings
         name = event.tool_use["name"]
         if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
-            recording.journal.append(ToolStarted(recording.scope, tool_use_id, name))
+            self._record_start(recording, event.agent, tool_use_id, name)
             if tool_use_id in invocation.asking:
                 invocation.asking.remove(tool_use_id)
                 recording.journal.append(recording.note_status(RUNNING))
@@ -294,6 +295,16 @@ class CheckpointHooks(HookProvider):
         # Nodes of a graph that run at the same time share this dict, and tools take their agent from it: another node
         # may have put its own there while we waited. Nothing waits between here and the tool.
         event.invocation_state["agent"] = event.agent
+
+    @staticmethod
+    def _record_start(recording: Recording, agent: Agent, tool_use_id: str, name: str) -> None:
+        """Mark that a tool starts. What was answered about it when it was in doubt says nothing of the next time."""
+        with recording.lock:
+            changed: list[DocumentSet] = []
+            if strands_compat.forget_answer(agent, tool_use_id, INTERRUPT_NAME):
+                changed, version = recording.documents.changed(agent)
+                recording.documents.take(changed, version)
+            recording.journal.append(ToolStarted(recording.scope, tool_use_id, name), *changed)
 
     async def _after_tool(self, event: AfterToolCallEvent) -> None:
         """Record the result that the model will see. Never raises: Strands would take that for the tool's error."""

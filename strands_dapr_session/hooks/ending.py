@@ -59,6 +59,9 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
         strands_compat.stop_waiting(agent, invocation.answers)
         return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
     if result.stop_reason == "interrupt":
+        if invocation.reinjected:
+            # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
+            strands_compat.sort_batch(agent, invocation.in_order(recording.batch))
         completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))
         invocation.settled = tuple(each["toolUseId"] for each in completed)
         invocation.asking = [

@@ -91,7 +91,7 @@ def _open_call(
         recording.replay = finished[key]
         return None
     recording.replay = None
-    if last is not None and last.finished and recording.is_answered_again:
+    if last is not None and last.finished and recording.is_answer:
         recording.replay = _last_result(recording, last)
         return None
     if last is None or last.finished:

@@ -55,7 +55,7 @@ class Recording:
         placeholder: Such an answer that Strands did append, because the agent is still the one that failed.
         refused: The text with which Strands ended a call that a hook cancelled while something is owed.
         given: The prompt of the call that is about to begin, as the caller gave it.
-        is_answered_again: That call repeats answers that were taken before.
+        is_answer: That call answers what the agent asked, as far as it knew: others may have got the answers before.
         invocation: What runs now.
         to_continue: The invocation whose call a hook lets go on with another prompt.
         lost_calls: Calls that ended without having told us, and may tell us still.
@@ -92,7 +92,7 @@ class Recording:
         self.placeholder: Message | None = None
         self.refused: Message | None = None
         self.given: Messages = []
-        self.is_answered_again = False
+        self.is_answer = False
         self.invocation: Invocation | None = None
         self.to_continue: ToContinue | None = None
         self.lost_calls: list[Any] = []

@@ -115,8 +115,9 @@ def _restore_documents(agent: Agent, scope: ScopeView, *, unfinished: bool, wait
         if name in {"state", "conversation_manager_state", "interrupt_state", "model_state"}
     }
     interrupts = documents.get("interrupt_state")
-    if waits_for_answers and strands_compat.has_answers(agent):
-        documents.pop("interrupt_state", None)  # they came with the call that is about to begin
+    if interrupts is not None and waits_for_answers and strands_compat.has_answers(agent):
+        # They came with the call that is about to begin. Meanwhile it may be something else that it waits for.
+        documents["interrupt_state"] = strands_compat.with_answers(interrupts, agent)
     elif interrupts is not None and unfinished and not waits_for_answers:
         # The run went on with the answers it had got: keep them, but do not demand them again from the next caller.
         documents["interrupt_state"] = strands_compat.without_batch(interrupts)

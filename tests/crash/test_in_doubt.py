@@ -92,3 +92,14 @@ def test_the_policies_do_come_in(sqlite_place: Place, crash_test: Make) -> None:
         starts = [entry for entry in outcome.run.of("tool-start") if entry["id"] == "v1c0t0"]
         outcomes.append((name, len(starts), len(outcome.run.of("interrupted"))))
     assert outcomes == [("never_twice", 1, 0), ("asked_to_skip", 1, 1), ("asked_to_run", 2, 1), ("reconciled", 1, 0)]
+
+
+def test_every_doubt_is_asked_about(sqlite_place: Place, crash_test: Make) -> None:
+    """Whoever said that a call may run again did not say that it may run a third time."""
+    test = crash_test(programs.asked_to_run, sqlite_place)
+    moment = next(moment for moment in test.moments() if str(moment) == "tool-1-after")
+    outcome = test.killed(moment, moment)
+    assert outcome.fired == ("after tool", "after tool")
+    assert not outcome.problems
+    assert len([entry for entry in outcome.run.of("tool-start") if entry["id"] == "v1c0t0"]) == 3
+    assert len(outcome.run.of("interrupted")) == 2

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -25,9 +25,13 @@ from strands.hooks.registry import HookOrder
 from strands.types.exceptions import ConcurrencyException, EventLoopException, MaxTokensReachedException
 
 from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.errors import FencedError
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Call, Fault, FaultyStore, nothing
 from strands_dapr_session.testing.model import ScriptedModel
-from tests.integration.agents.film import add_hook, assert_free, plain
+from tests.integration.agents.film import SESSION, Film, add_hook, assert_free, manager, plain, recording_of
 
 ran: list[str] = []
 trouble: list[BaseException] = []
@@ -436,3 +440,46 @@ def test_rewritten_results_are_what_is_recorded() -> None:
     texts = [block["toolResult"]["content"][0]["text"] for block in other.messages[2]["content"]]
     assert texts == ["rewritten first", "rewritten second"]
     assert len(ran) == 3
+
+
+class PassThrough(Fault):
+    """Another worker owns the journal for a moment, just before a call."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    async def around(self, call: Call, apply: Callable[[], Awaitable[Any]], store: FaultyStore) -> Any:  # noqa: ARG002
+        await self.journal.acquire()
+        await self.journal.release()
+        return await apply()
+
+
+def test_a_recorded_result_that_could_not_be_handed_out() -> None:
+    """The journal was lost between the look at it and its release, while another run waits for results of tools."""
+    film = Film()
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        script: dict[str, Any] = {"one": ["1"], "two": [[("first", {})], "2"]}
+        return Agent(model=ScriptedModel(script), tools=[first], session_manager=session_manager, callback_handler=None)
+
+    agent = build(manager(film))
+    agent("one", invocation_state={"invocation_id": "i"})
+    agent("two")
+    frames = [each for each in film.frames if recording_of(build(manager(Film.at(each)))).held is not None]
+    film = Film.at(frames[0])
+    other = build(manager(film, on_busy="steal"))
+    thief = Journal(film.inner, SESSION, "default", settings=JournalSettings(on_busy="steal"))
+    writes = 0
+
+    def second_write(call: Call) -> Fault | None:
+        nonlocal writes
+        writes += call.writes
+        return PassThrough(thief) if call.writes and writes == 2 else None
+
+    film.store.plan = second_write
+    with pytest.raises(FencedError):
+        other("one", invocation_state={"invocation_id": "i"})
+    film.store.plan = nothing
+    assert str(other("one", invocation_state={"invocation_id": "i"})).strip() == "1"
+    assert str(other("two")).strip() == "2"
+    assert plain(other.messages) == plain(agent.messages)

@@ -51,6 +51,14 @@ async def look(tool_context: ToolContext, name: str) -> str:
 
 
 @tool(context=True)
+async def ponder(tool_context: ToolContext, name: str) -> str:
+    """Look at a file for a while."""
+    await asyncio.sleep(0.01)
+    ran.append(tool_context.tool_use["toolUseId"])
+    return f"pondered {name}"
+
+
+@tool(context=True)
 async def remove(tool_context: ToolContext, name: str) -> str:
     """Remove a file that somebody else has said may go."""
     ran.append(tool_context.tool_use["toolUseId"])
@@ -327,6 +335,54 @@ def test_answers_that_come_again_when_the_next_question_is_open() -> None:
     assert [each.name for each in again.interrupts] == [each.name for each in life.results[0].interrupts] == ["second"]
     assert str(other(answers(again))).strip() == "done"
     assert len(ran) == 1
+
+
+def test_two_processes_that_answer_the_same_question() -> None:
+    """Both have restored the agent while it waits; the slower one gets what came of the answers of the other."""
+    film = Film()
+    build = from_tools([[("delete", {"name": "a"})], "done"])
+    first = live(film, build, ["go"])
+    other = build(manager(film))
+    given = answers(first.results[0])
+    first.agent(given)
+    again = other(given)
+    assert (str(again).strip(), again.stop_reason) == ("done", "end_turn")
+    assert everything(other) == everything(first.agent)
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("next_one", [[("delete", {"name": "b"})], [("twice", {})]], ids=["alike", "another"])
+def test_two_processes_that_answer_while_the_next_question_is_open(next_one: Any) -> None:
+    film = Film()
+    build = from_tools([[("delete", {"name": "a"}), ("look", {"name": "c"})], next_one, "done"])
+    first = live(film, build, ["go"])
+    other = build(manager(film))
+    given = answers(first.results[0])
+    second: Any = first.agent(given)
+    again: Any = other(given)
+    assert [each.id for each in again.interrupts] == [each.id for each in second.interrupts]
+    assert len(ran) == 2
+    result = again
+    while result.interrupts:
+        result = other(answers(result))
+    assert str(result).strip() == "done"
+    assert len(ran) == 3
+    assert everything(build(manager(film))) == everything(other)
+
+
+def test_results_beside_a_question_keep_their_order_through_a_crash() -> None:
+    """Also when the slower of two was lost and ran again, before the question that both stand beside was asked."""
+    batch = [("ponder", {"name": "a"}), ("look", {"name": "b"}), ("delete", {"name": "c"})]
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        return Agent(
+            model=ScriptedModel([batch, "done"]),
+            tools=[ponder, look, delete],
+            session_manager=session_manager,
+            callback_handler=None,
+        )
+
+    check_everywhere(build, ["go", answers], ran=ran)
 
 
 def helper(session_manager: DaprSessionManager) -> Agent:

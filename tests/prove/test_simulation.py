@@ -1,0 +1,29 @@
+"""A slice of the simulation; `make prove` runs more of it, `make prove-full` all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from tests.prove.simulation.campaign import Runner, in_a_process, schedules
+
+SEEDS = range(48)
+
+
+def test_schedules_hold() -> None:
+    faults: Counter[str] = Counter()
+    for _, seen, stories in schedules("agents", SEEDS, workers=1, deadline=None):
+        assert stories == []
+        faults += seen
+    assert {"kill", "takeover", "packed", "rivals", "reply lost", "request lost", "sent twice"} <= faults.keys()
+
+
+def test_a_seed_says_the_same_again() -> None:
+    def told() -> str:
+        runner = Runner("agents")
+        runner.run(11)
+        assert runner.schedule is not None
+        lines = "\n".join(map(str, runner.schedule.world.ledger))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    assert in_a_process(told) == in_a_process(told)

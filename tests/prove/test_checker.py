@@ -222,4 +222,3 @@ def test_what_a_deletion_leaves_is_found(case: Case) -> None:
     assert remains({}, SESSION) == []
     registry = {key: value for key, value in case.dump.items() if key.startswith("strands:sessions:")}
     assert len(remains(registry, SESSION)) == 1
-

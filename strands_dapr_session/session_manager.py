@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from strands import Agent
 from strands.hooks import MultiAgentInitializedEvent
 from strands.session.session_manager import SessionManager
 
@@ -13,7 +14,7 @@ from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.ceiling import Ceiling
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
 from strands_dapr_session.hooks.ownership import Found, Owner
-from strands_dapr_session.hooks.parking import restart
+from strands_dapr_session.hooks.parking import give_up, restart
 from strands_dapr_session.hooks.recording import Recording, Recordings
 from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings, UnfinishedMode
@@ -28,7 +29,6 @@ from strands_dapr_session.stores.locate import open_store
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from strands import Agent
     from strands.hooks import HookRegistry
     from strands.types.content import Message
 
@@ -196,16 +196,22 @@ class DaprSessionManager(SessionManager):
         if root is not None:
             root.sync()
 
-    def abandon(self, orchestrator: Any) -> None:
-        """Give up the unfinished run of a graph or swarm, so that it takes a new task. What was recorded stays.
+    def abandon(self, built: Any) -> None:
+        """Give up what an agent, graph or swarm has not finished, so that it takes something new. What it did stays.
 
         Raises:
             ConfigurationError: The graph or swarm is not of this session manager.
             DurableSessionError: It could not be recorded, or another live worker runs it.
         """
-        root = self._roots.get(orchestrator.id)
+        if isinstance(built, Agent):
+            strands_compat.stop_waiting(built)
+            self.sync_agent(built)
+            journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
+            io_thread.run_sync(give_up(journal))
+            return
+        root = self._roots.get(built.id)
         if root is None:
-            raise ConfigurationError(f"{orchestrator.id!r} was not given this session manager")
+            raise ConfigurationError(f"{built.id!r} was not given this session manager")
         io_thread.run_sync(root.give_up())
 
     def restart(self, built: Any) -> None:

@@ -206,7 +206,7 @@ def take_answers_again(agent: Agent, answered: Iterable[str]) -> None:
     take = state.resume
 
     def resume(prompt: Any) -> None:
-        given = _answers(prompt)
+        given = answered_by(prompt)
         is_asked_for = state.activated and given <= state.interrupts.keys()
         if given and not is_asked_for and given <= old | state.interrupts.keys():
             state.activated = True
@@ -219,7 +219,7 @@ def take_answers_again(agent: Agent, answered: Iterable[str]) -> None:
         state.resume = resume
 
 
-def _answers(prompt: Any) -> set[str]:
+def answered_by(prompt: Any) -> set[str]:
     """List the interrupts that a prompt answers; empty if it is no list of answers."""
     if not isinstance(prompt, list):
         return set()

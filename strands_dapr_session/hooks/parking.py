@@ -82,3 +82,20 @@ async def restart(journal: Journal) -> list[str]:
             notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
     await journal.release(*notes)
     return [note.scope for note in notes if isinstance(note, Noted)]
+
+
+async def give_up(journal: Journal) -> None:
+    """Say that nobody waits for an agent's unfinished invocation any more: another prompt then begins anew.
+
+    Raises:
+        SessionBusyError: A live worker runs it.
+        DurableSessionError: It could not be recorded.
+    """
+    acquisition = await journal.acquire()
+    view = acquisition.view if acquisition.moved else await journal.load()
+    scope = view.scope("")
+    notes: list[Record] = []
+    if scope.invocation is not None and not scope.invocation.finished and STATUS in scope.notes:
+        status = {**unpack_value(scope.notes[STATUS]), "state": FAILED}
+        notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
+    await journal.release(*notes)

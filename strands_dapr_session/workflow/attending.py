@@ -11,11 +11,13 @@ import asyncio
 import logging
 import time
 from asyncio import sleep
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from strands_dapr_session.errors import (
     DriftError,
+    DurableSessionError,
     FencedError,
     OwnershipError,
     SessionBusyError,
@@ -24,14 +26,15 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
-from strands_dapr_session.workflow.runs import Claim
+from strands_dapr_session.workflow.offers import Offers
+from strands_dapr_session.workflow.runs import Claim, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from strands_dapr_session.stores.base import StateStore
     from strands_dapr_session.workflow.crew import Crew
     from strands_dapr_session.workflow.execution import Ending, Reason
-    from strands_dapr_session.workflow.runs import Runs
     from strands_dapr_session.workflow.settings import WorkerSettings
     from strands_dapr_session.workflow.state import Phase, RunState
 
@@ -42,6 +45,7 @@ Step: TypeAlias = Literal["done", "waiting", "later"]
 
 _FIRST_POLL: Final = 0.02
 _LONGEST_POLL: Final = 0.25
+_REFUSED_KEPT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +71,23 @@ class Attending:
 
     def __init__(
         self,
-        runs: Runs,
+        store: StateStore,
         crew: Crew,
         builds: Mapping[str, Callable[[str], Any]],
-        prepare: Callable[[str, str, Any], Awaitable[None]],
+        prepare: Callable[[Claim, Any], Awaitable[tuple[dict[str, Any], ...]]],
         settings: WorkerSettings,
     ) -> None:
         """Set up.
 
         Args:
-            runs: The runs of the store.
+            store: Where the runs are.
             crew: The workers of the store.
             builds: What makes each agent that this worker can run.
-            prepare: Called with the agent's name, the session and what was built, before it is called.
+            prepare: Called, on the loop of the attempt, with what was built before it is called; see `Execution`.
             settings: How to behave.
         """
-        self._runs = runs
+        self._runs = Runs(store)
+        self._offers = Offers(store)
         self._crew = crew
         self._builds = builds
         self._prepare = prepare
@@ -90,7 +95,9 @@ class Attending:
         self._places = asyncio.Semaphore(settings.max_concurrent_runs)
         self._tasks: dict[str, asyncio.Task[Step | _Held]] = {}
         self._in_hand: dict[str, _InHand] = {}
+        self._adoptions: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._refused: deque[str] = deque(maxlen=_REFUSED_KEPT)
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -115,6 +122,30 @@ class Attending:
             self._tasks[invocation_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(invocation_id, None))
         return await asyncio.shield(task)
+
+    async def look_around(self) -> None:
+        """Take the runs that others could not run, and this worker can."""
+        for agent, offered in (await self._offers.look(self._builds)).items():
+            mine = [each for each in offered if each not in self._refused and each not in self._tasks]
+            states = await self._runs.states(mine)
+            for invocation_id, state in states.items():
+                if not state.is_over and state.phase != "waiting" and not self._is_held(state):
+                    self.adopt_soon(invocation_id)
+            found = [each for each, state in states.items() if state.phase != "pending"]
+            if found:
+                await self._offers.take_away(agent, found)
+
+    def adopt_soon(self, invocation_id: str) -> None:
+        """Begin to adopt a run, and go on."""
+        task = asyncio.get_running_loop().create_task(self._adopt_quietly(invocation_id))
+        self._adoptions.add(task)
+        task.add_done_callback(self._adoptions.discard)
+
+    async def _adopt_quietly(self, invocation_id: str) -> None:
+        try:
+            await self.adopt(invocation_id)
+        except DurableSessionError as error:
+            logger.warning("invocation_id=<%s>, error=<%s> | a run could not be taken over yet", invocation_id, error)
 
     # -- being told ----------------------------------------------------------------------------------------------
 
@@ -164,11 +195,8 @@ class Attending:
         request = await self._runs.request(invocation_id)
         if request.agent not in self._builds:
             known = ", ".join(sorted(self._builds))
-            return await self._misfit(
-                invocation_id,
-                "UnknownAgentError",
-                f"no worker knows the agent {request.agent!r}; the last asked: {known}",
-            )
+            why = f"no worker knows the agent {request.agent!r}. The last one that was asked knows: {known}"
+            return await self._misfit(invocation_id, request.agent, "UnknownAgentError", why)
         async with self._places:
             if self._draining:
                 return "later"
@@ -179,7 +207,7 @@ class Attending:
                     invocation_id, in_hand.token, this_process.name, self._is_dead, self._settings.max_attempts
                 )
                 if state.claim != in_hand.token:
-                    return self._refused(state)
+                    return self._not_taken(state)
                 prompt = await self._runs.prompt(invocation_id, request, state)
                 claim = Claim(invocation_id, in_hand.token, request, state, prompt)
                 return await self._execute(claim, in_hand)
@@ -187,16 +215,14 @@ class Attending:
                 del self._in_hand[invocation_id]
 
     @staticmethod
-    def _refused(state: RunState) -> Step | _Held:
+    def _not_taken(state: RunState) -> Step | _Held:
         if state.is_over:
             return "done"
         return "waiting" if state.phase == "waiting" else _Held()
 
     async def _execute(self, claim: Claim, in_hand: _InHand) -> Step | _Held:
-        agent, session_id = claim.request.agent, claim.request.session_id
-        in_hand.execution = Execution(claim, self._builds[agent], lambda root: self._prepare(agent, session_id, root))
-        if claim.state.cancel:
-            in_hand.execution.stop("cancel")
+        build = self._builds[claim.request.agent]
+        in_hand.execution = Execution(claim, build, lambda root: self._prepare(claim, root))
         if self._draining:
             in_hand.execution.stop("drain")
         ending = await in_hand.execution.run()
@@ -210,7 +236,7 @@ class Attending:
                 return "done"
             case Asking(interrupts):
                 state = await self._runs.conclude(claim, lambda now: now.asking(interrupts))
-                return self._refused(state)
+                return self._not_taken(state)
             case Stopped("cancel"):
                 return await self._over(claim, "cancelled", "RunCancelledError", "cancelled")
             case Stopped("drain"):
@@ -228,7 +254,8 @@ class Attending:
             return await self._later(claim, "busy", text)
         if isinstance(error, DriftError):
             await self._later(claim, "refused", text)
-            return await self._misfit(claim.invocation_id, name, text)
+            self._refused.append(claim.invocation_id)
+            return await self._misfit(claim.invocation_id, claim.request.agent, name, text)
         if isinstance(error, (StoreUnavailableError, OwnershipError)):
             return await self._later(claim, "failed", f"{name}: {text}")
         if isinstance(error, self._settings.retry_on):
@@ -244,8 +271,8 @@ class Attending:
         state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail))
         return "later" if state.claim == "" else _Held()
 
-    async def _misfit(self, invocation_id: str, error_type: str, message: str) -> Step:
-        """Leave a run to others; give it up when it has been offered for too long."""
+    async def _misfit(self, invocation_id: str, agent: str, error_type: str, message: str) -> Step:
+        """Leave a run to others; give it up when nobody has taken it for too long."""
 
         def note(state: RunState) -> RunState:
             if state.phase != "pending" and not (state.holder and self._is_dead(state)):
@@ -253,7 +280,10 @@ class Attending:
             return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)
 
         state, _ = await self._runs.change(invocation_id, note)
-        return "done" if state.is_over else "later"
+        if state.is_over:
+            return "done"
+        await self._offers.lay_out(agent, invocation_id)
+        return "later"
 
     # -- others --------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHECK_SECONDS = 20.0
+"""For how long a sidecar may lack something when it is looked at: it may just have been started, and so the services
+that it needs. A scheduler that was killed takes 20 s to serve again."""
+
 _METADATA_TIMEOUT: Final = 5.0
 _TRANSIENT: Final = (
     grpc.StatusCode.UNAVAILABLE,
@@ -85,7 +89,7 @@ class Engine:
         Raises:
             WorkflowUnavailableError: It cannot, and why; or it does not answer.
         """
-        backoff = Backoff(RetryPolicy())
+        backoff = Backoff(RetryPolicy(budget=CHECK_SECONDS))
         while True:
             try:
                 metadata = await sidecar_at(self.address).call(

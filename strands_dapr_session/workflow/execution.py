@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.invocation import INVOCATION_ID
 
 if TYPE_CHECKING:
@@ -66,13 +66,18 @@ Ending: TypeAlias = Finished | Asking | Stopped | Raised
 class Execution:
     """An attempt at a run, while it is under way."""
 
-    def __init__(self, claim: Claim, build: Callable[[str], Any], prepare: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        build: Callable[[str], Any],
+        prepare: Callable[[Any], Awaitable[tuple[dict[str, Any], ...]]],
+    ) -> None:
         """Set up; nothing runs yet.
 
         Args:
             claim: The run.
             build: Makes what is to be called, from the id of its session.
-            prepare: Called with it before it is.
+            prepare: Called with it before it is; returns the questions that it has, so that it is not to be called.
         """
         self._claim = claim
         self._build = build
@@ -83,6 +88,7 @@ class Execution:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Ending] | None = None
         self._root: Any = None
+        self._has_finished = False
 
     async def run(self) -> Ending:
         """Run it to its end. Never raises."""
@@ -134,11 +140,24 @@ class Execution:
             ending = Stopped(reason)
         with self._lock:
             self._loop = None
+        if ending == Stopped("cancel") and self._root is not None and not self._has_finished:
+            self._give_up()
         self._ending.set_result(ending)
         # A tool without `async` cannot be stopped. Its thread goes on, and only this one waits for it.
         _end_tasks(loop)
         tools.shutdown(wait=True, cancel_futures=True)
         loop.close()
+
+    def _give_up(self) -> None:
+        """Let the session take something new."""
+        try:
+            strands_compat.session_manager_of(self._root).abandon(self._root)
+        except DurableSessionError as error:
+            logger.warning(
+                "invocation_id=<%s>, error=<%s> | the cancelled run is unfinished in its session",
+                self._claim.invocation_id,
+                error,
+            )
 
     async def _call(self) -> Ending:
         claim = self._claim
@@ -147,7 +166,11 @@ class Execution:
             root = await root
         check_root(root, claim.request)
         self._root = root
-        await self._prepare(root)
+        if self._claim.state.cancel:
+            return Stopped("cancel")
+        questions = await self._prepare(root)
+        if questions:
+            return Asking(questions)
         result = await root.invoke_async(claim.prompt, invocation_state={INVOCATION_ID: claim.invocation_id})
         return self._understand(result)
 
@@ -157,6 +180,7 @@ class Execution:
             asked = tuple({"id": each.id, "name": each.name, "reason": each.reason} for each in result.interrupts)
             return Asking(asked)
         if getattr(result, "stop_reason", None) == "cancelled" and self._reason == "cancel":
+            self._has_finished = True
             return Stopped("cancel")
         return Finished(result.to_dict())
 

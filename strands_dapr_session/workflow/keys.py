@@ -19,6 +19,11 @@ def card_key(token: str) -> str:
     return f"{WORKERS}:{token}"
 
 
+def offers_key(agent: str) -> str:
+    """Which runs of an agent are laid out for workers that can run it."""
+    return f"strands:offers:{quote(agent)}"
+
+
 def speaker_key(session_id: str, root_id: str) -> str:
     """Which agent of the workers has a root with an id that Strands gave it."""
     return f"strands:speaker:{{{quote(session_id)}}}:{quote(root_id)}"

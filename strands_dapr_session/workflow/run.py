@@ -252,14 +252,12 @@ class Run:
         await self._store.open()
         keys = RunKeys(self.invocation_id)
         state = await self._runs.state(self.invocation_id)
-        if not state.is_over:
-            raise RunFinishedError(
-                f"run {self.invocation_id!r} is {state.phase}: only runs that are over can be purged"
-            )
+        # Without a request, an earlier try has got so far.
+        if not state.is_over and await self._store.get(keys.request) is not None:
+            raise RunFinishedError(f"run {self.invocation_id!r} is {state.phase}: only what is over can be purged")
         for generation in range(state.generation + 1):
             await self._engine.purge(keys.workflow(generation))
-        documents_of_run = [keys.result, *map(keys.answers, range(1, state.answers + 1)), keys.request]
-        for key in documents_of_run:
+        for key in (keys.request, keys.result, *map(keys.answers, range(1, state.answers + 1))):
             await self._store.delete_many(await documents.all_keys(self._store, key))
         await self._store.delete_many([keys.state])
 

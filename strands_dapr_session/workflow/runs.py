@@ -124,7 +124,7 @@ class Runs:
             token: A name for the attempt, that nothing else has.
             worker: Who takes it.
             is_dead: Tells whether whoever has the run is dead.
-            max_attempts: How many attempts may end without a word before the run is given up.
+            max_attempts: How many attempts may end before they have called the agent until the run is given up.
 
         Returns:
             How it stands; if its claim is `token`, it was taken.
@@ -140,9 +140,9 @@ class Runs:
             if state.failures >= max_attempts:
                 return state.over(
                     "failed",
-                    "AttemptsExhausted",
-                    f"{state.failures} attempts ended before the run did, the last one with: "
-                    f"{state.attempts[-1].ended} {state.attempts[-1].detail}".rstrip(),
+                    "ParkedError",
+                    f"{state.failures} attempts in a row ended before they had called the agent, the last one: "
+                    f"{state.attempts[-1].detail or state.attempts[-1].ended}",
                 )
             return state.begun(worker, token, time.time())
 

@@ -14,8 +14,9 @@ class WorkerSettings:
     Attributes:
         lease: Seconds of silence after which a worker counts as dead, and others go on with its runs.
         max_concurrent_runs: Runs that it works on at a time; each has a thread. Models mostly make them wait.
-        max_attempts: Attempts at a run that may end without a word, or with an error of `retry_on`, before it is given
-            up: a run that kills its workers must not do so for ever.
+        max_attempts: Attempts that may end at the same place, with no step recorded in between, before a run is parked:
+            one that kills its workers must not do so for ever. Its journal counts them, and this worker those that
+            end before the agent is called.
         retry_on: Exceptions of an agent after which its run is tried again. Others fail it at once; what is transient
             is best retried where it happens, see `RetryPolicy`.
         misfit_timeout: Seconds for which a run is offered to workers that do not know its agent, or refuse to resume
@@ -25,7 +26,7 @@ class WorkerSettings:
 
     lease: float = 3.0
     max_concurrent_runs: int = 32
-    max_attempts: int = 10
+    max_attempts: int = 5
     retry_on: tuple[type[BaseException], ...] = ()
     misfit_timeout: float = 600.0
     drain: float = 20.0

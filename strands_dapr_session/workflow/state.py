@@ -74,7 +74,8 @@ class RunState:
     Attributes:
         phase: In one word.
         generation: How often it was started again by hand.
-        failures: Attempts since then that ended without a word, or are to be repeated.
+        failures: Attempts in a row that ended before the agent was called. Those that end later its journal counts.
+        unpark: Its journal is to be told that it may be tried again.
         holder: The worker that has it; empty when none has.
         claim: Names the attempt under way.
         cancel: Somebody wants it to end.
@@ -88,6 +89,7 @@ class RunState:
     phase: Phase = "pending"
     generation: int = 0
     failures: int = 0
+    unpark: bool = False
     holder: str = ""
     claim: str = ""
     cancel: bool = False
@@ -111,10 +113,19 @@ class RunState:
             attempts = (attempts[0], *attempts[2 - _KEPT_ATTEMPTS :])
         return replace(self, phase="running", holder=worker, claim=claim, attempts=attempts, interrupts=())
 
+    def called(self) -> RunState:
+        """The agent could be built, and is about to be called."""
+        return replace(self, failures=0, unpark=False)
+
     def let_go(self, ended: str, detail: str = "", *, failed: bool = False) -> RunState:
         """The attempt is over, and the run is not."""
         return replace(
-            self._ended(ended, detail), phase="pending", holder="", claim="", failures=self.failures + int(failed)
+            self._ended(ended, detail),
+            phase="pending",
+            holder="",
+            claim="",
+            failures=self.failures + int(failed),
+            misfit_since=self.misfit_since if ended == "refused" else 0.0,
         )
 
     def asking(self, interrupts: tuple[dict[str, Any], ...]) -> RunState:
@@ -148,7 +159,7 @@ class RunState:
         if self.generation != generation:
             return self
         fresh = replace(self, generation=generation + 1, failures=0, error=("", ""), misfit_since=0.0)
-        return replace(fresh, phase="pending", cancel=False) if self.phase == "failed" else fresh
+        return replace(fresh, phase="pending", cancel=False, unpark=True) if self.phase == "failed" else fresh
 
     def _ended(self, ended: str, detail: str) -> RunState:
         if not self.holder or not self.attempts:
@@ -164,6 +175,7 @@ class RunState:
             "phase": self.phase,
             "generation": self.generation,
             "failures": self.failures,
+            "unpark": self.unpark,
             "holder": self.holder,
             "claim": self.claim,
             "cancel": self.cancel,
@@ -189,6 +201,7 @@ class RunState:
                 phase=PHASES[PHASES.index(value["phase"])],
                 generation=int(value["generation"]),
                 failures=int(value["failures"]),
+                unpark=bool(value["unpark"]),
                 holder=str(value["holder"]),
                 claim=str(value["claim"]),
                 cancel=bool(value["cancel"]),

@@ -13,7 +13,7 @@ import threading
 from asyncio import sleep
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from strands_dapr_session import io_thread
+from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.worker import this_process
@@ -26,6 +26,7 @@ from strands_dapr_session.workflow.engine import Engine, in_loop_of_sdk, sidecar
 from strands_dapr_session.workflow.keys import speaker_key
 from strands_dapr_session.workflow.runs import Runs
 from strands_dapr_session.workflow.settings import WorkerSettings
+from strands_dapr_session.workflow.waiting import open_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from strands_dapr_session.stores.base import StateStore
+    from strands_dapr_session.workflow.runs import Claim
+    from strands_dapr_session.workflow.state import Request
 
     Build: TypeAlias = Callable[..., Any]
 
@@ -41,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 3
 _LOOKS_PER_BEAT: Final = 2
+_LONGEST_INTERVAL: Final = 0.5
+"""Seconds between two looks, whatever the lease: this is also how soon a cancellation is seen."""
 _ID_OF_STRANDS: Final = ("default", "default_graph", "default_swarm")
 """What an agent, a graph and a swarm are called that were given no id (1.43 to 1.62)."""
 
@@ -72,7 +77,7 @@ class AgentWorker:
         session: Mapping[str, Any] | None = None,
         lease: float = 3.0,
         max_concurrent_runs: int = 32,
-        max_attempts: int = 10,
+        max_attempts: int = 5,
         retry_on: tuple[type[BaseException], ...] = (),
         misfit_timeout: float = 600.0,
         drain: float = 20.0,
@@ -90,7 +95,7 @@ class AgentWorker:
             session: Further arguments for the session managers that `build` gets.
             lease: See `WorkerSettings`, also for the rest.
             max_concurrent_runs: How many runs at a time.
-            max_attempts: How often a run may kill its worker.
+            max_attempts: How often a run may kill its worker, or raise, at the same place before it is parked.
             retry_on: Exceptions after which a run is tried again.
             misfit_timeout: How long a run may wait for a worker that can run it.
             drain: Seconds that runs have to finish on SIGTERM.
@@ -104,7 +109,12 @@ class AgentWorker:
         self._settings = WorkerSettings(
             lease, max_concurrent_runs, max_attempts, tuple(retry_on), misfit_timeout, drain
         )
-        self._session = {"lease": lease, "busy_timeout": lease + 1.0, **(session or {})}
+        self._session = {
+            "lease": lease,
+            "busy_timeout": lease + 1.0,
+            "max_attempts": max_attempts,
+            **(session or {}),
+        }
         self._builds: dict[str, Callable[[str], Any]] = {}
         self._app_id = ""
         self._attending: Attending | None = None
@@ -234,7 +244,7 @@ class AgentWorker:
         self._app_id = await self._engine.check()
         runs = Runs(self._store)
         self._crew = Crew(self._store, self._card, self._settings.lease)
-        self._attending = Attending(runs, self._crew, self._builds, self._prepare, self._settings)
+        self._attending = Attending(self._store, self._crew, self._builds, self._prepare, self._settings)
         await self._crew.join()
         self._monitor = asyncio.get_running_loop().create_task(self._watch(runs, self._crew, self._attending))
         return self._attending
@@ -256,9 +266,8 @@ class AgentWorker:
 
     async def _watch(self, runs: Runs, crew: Crew, attending: Attending) -> None:
         """Say that this worker lives, and look after the runs of those that do not."""
-        interval = self._settings.lease / _BEATS_PER_LEASE / _LOOKS_PER_BEAT
+        interval = min(self._settings.lease / _BEATS_PER_LEASE / _LOOKS_PER_BEAT, _LONGEST_INTERVAL)
         number = 0
-        adoptions: set[asyncio.Task[Any]] = set()
         while True:
             await sleep(interval)
             number += 1
@@ -266,35 +275,46 @@ class AgentWorker:
                 if number % _LOOKS_PER_BEAT == 0:
                     await crew.announce()
                     attending.check(await runs.states(list(attending.in_hand)))
+                await attending.look_around()
                 for card in await crew.look():
-                    left = [
-                        name
-                        for name, state in (await runs.states(list(card.runs))).items()
-                        if state.holder == card.worker
-                    ]
+                    states = await runs.states(list(card.runs))
+                    left = [name for name, state in states.items() if state.holder == card.worker]
                     for invocation_id in left:
-                        adoptions.add(asyncio.get_running_loop().create_task(attending.adopt(invocation_id)))
+                        attending.adopt_soon(invocation_id)
                     if not left:
                         await crew.bury(card.worker)
-                for task in [task for task in adoptions if task.done()]:
-                    adoptions.discard(task)
-                    if not task.cancelled() and task.exception() is not None:
-                        logger.warning("error=<%s> | a run could not be taken over yet", task.exception())
             except DurableSessionError as error:
                 logger.warning("store=<%s>, error=<%s> | the other workers cannot be seen", self._store.name, error)
 
-    async def _prepare(self, agent: str, session_id: str, root: Any) -> None:
-        """Keep agents apart that have the same id because they were given none."""
+    # -- on the loop of an attempt -------------------------------------------------------------------------------
+
+    async def _prepare(self, claim: Claim, root: Any) -> tuple[dict[str, Any], ...]:
+        """Do what is left to do before an agent is called; give the questions that it has instead."""
+        await self._keep_apart(claim.request, root)
+        state = claim.state
+        if state.unpark:
+            # In a thread: it blocks.
+            await asyncio.to_thread(strands_compat.session_manager_of(root).restart, root)
+        if state.unpark or state.failures:
+            await io_thread.run(Runs(self._store).conclude(claim, lambda now: now.called()))
+        return await open_questions(root, claim, self._store)
+
+    async def _keep_apart(self, request: Request, root: Any) -> None:
+        """Keep agents apart that have the same id because they were given none.
+
+        Raises:
+            ConfigurationError: Another agent of the workers speaks under this id in the session.
+        """
         root_id = getattr(root, "agent_id", None) or getattr(root, "id", "")
         if root_id not in _ID_OF_STRANDS:
             return
-        key = speaker_key(session_id, root_id)
-        speaker = await io_thread.run(documents.create(self._store, key, agent, path="agent"))
-        if speaker != agent:
+        key = speaker_key(request.session_id, root_id)
+        speaker = await io_thread.run(documents.create(self._store, key, request.agent, path="agent"))
+        if speaker != request.agent:
             raise ConfigurationError(
-                f"the agents {speaker!r} and {agent!r} both have the id {root_id!r}, so in session {session_id!r} they "
-                "would share one conversation. Give each an id of its own: Agent(agent_id=...), or set_graph_id(...), "
-                "or Swarm(id=...)."
+                f"the agents {speaker!r} and {request.agent!r} both have the id {root_id!r}, so in session "
+                f"{request.session_id!r} they would share one conversation. Give each an id of its own: "
+                "Agent(agent_id=...), GraphBuilder.set_graph_id(...) or Swarm(id=...)."
             )
 
 

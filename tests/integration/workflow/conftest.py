@@ -23,7 +23,7 @@ from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.ledger import Entry, Ledger
 from strands_dapr_session.workflow.crew import Card, list_cards
 
-DEADLINE = 60.0
+DEADLINE = 45.0
 """Seconds after which something that should happen has not: a limit for what hangs, no measure of how fast it is."""
 
 
@@ -55,7 +55,7 @@ class Stage:
         self.ledger = Ledger(place / "ledger")
         self.store = f"dapr://statestore?address={stack.daprd.address}"
         self.workers: list[Worker] = []
-        self._closing = closing
+        self.closing = closing
 
     def client(self) -> AgentClient:
         return AgentClient(store=self.store)
@@ -68,9 +68,9 @@ class Stage:
         started = []
         for _ in range(count):
             number = len(self.workers)
-            log = self._closing.enter_context((self.place / f"worker-{number}.log").open("wb"))
+            log = self.closing.enter_context((self.place / f"worker-{number}.log").open("wb"))
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-            self._closing.callback(self._end, process)
+            self.closing.callback(self._end, process)
             started.append(Worker(process))
             self.workers.append(started[-1])
         if wait:

@@ -1,0 +1,49 @@
+"""Runs that a worker was offered and cannot run, laid out for those that can.
+
+Dapr gives work to any worker that is connected, and in turn: with three of them and three pieces of work for each
+offer, it may be the same wrong one every time. So the wrong one lays the run out where the right ones look. All methods
+are called on the I/O loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session.workflow import documents
+from strands_dapr_session.workflow.keys import offers_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from strands_dapr_session.stores.base import StateStore
+
+
+class Offers:
+    """What is laid out in a store, by the name of the agent."""
+
+    def __init__(self, store: StateStore) -> None:
+        """Name the store; nothing is read yet."""
+        self._store = store
+
+    async def lay_out(self, agent: str, invocation_id: str) -> None:
+        """Lay a run out."""
+
+        def add(now: Any) -> Any:
+            present = list(now or [])
+            return present if invocation_id in present else [*present, invocation_id]
+
+        await documents.change(self._store, offers_key(agent), add)
+
+    async def look(self, agents: Collection[str]) -> dict[str, list[str]]:
+        """Read what is laid out for some agents."""
+        keys = {offers_key(agent): agent for agent in agents}
+        entries = await self._store.get_many(list(keys))
+        return {
+            keys[key]: [str(each) for each in documents.open_small(key, entry) or []] for key, entry in entries.items()
+        }
+
+    async def take_away(self, agent: str, invocation_ids: Collection[str]) -> None:
+        """Take away what somebody has found."""
+        await documents.change(
+            self._store, offers_key(agent), lambda now: [each for each in now or [] if each not in invocation_ids]
+        )

@@ -1,0 +1,109 @@
+"""What needs a stack, or workers, of its own: frozen workers, whole machines that die, sidecars that lack something."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from dev.servers import Daprd, RedisServer, RedisState, WorkflowStack
+from strands_dapr_session import (
+    AgentClient,
+    AgentWorker,
+    ConfigurationError,
+    RunFailedError,
+    WorkflowUnavailableError,
+    WrongApplicationError,
+)
+from tests.integration.workflow.conftest import Stage
+
+pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
+
+
+def test_others_go_on_when_a_worker_is_frozen(stage: Stage) -> None:
+    stage.start("agent", count=3)
+    run = stage.client().submit("agent", session_id="frozen", prompt="batch frozen")
+    first = stage.started("frozen", 3)
+    stage.recorded("frozen", 2)
+    frozen = stage.worker_of(first)
+    frozen.signal(signal.SIGSTOP)
+    stage.until(lambda: stage.started("frozen", 3).pid != first.pid, "the takeover")
+    frozen.signal(signal.SIGCONT)
+    stage.until(lambda: "another worker has taken the run over" in stage.logs(), "the thawed one to notice")
+    stage.open("frozen")
+    assert str(run.result(timeout=30)).strip() == "done"
+    assert stage.counts("frozen") == {1: 1, 2: 1, 3: 2}
+    assert [attempt.ended for attempt in run.status().attempts] == ["lost", "completed"]
+    # It works again, and is one of the crew.
+    pids = {worker.pid for worker in stage.workers}
+    stage.until(lambda: {int(card.worker.split("/")[2]) for card in stage.cards()} == pids, "it to be known again")
+
+
+def test_everything_dies_and_is_started_again(stage: Stage) -> None:
+    runs = [stage.client().submit("agent", session_id=f"all-{n}", prompt=f"batch all-{n}") for n in range(4)]
+    for number in range(4):
+        stage.started(f"all-{number}", 3)
+        stage.recorded(f"all-{number}", 2)
+    for worker in stage.workers:
+        worker.kill()
+    servers = (stage.stack.daprd, stage.stack.scheduler, stage.stack.placement, stage.redis)
+    for server in servers:
+        server.kill()
+    for server in reversed(servers):
+        server.start()
+    for number in range(4):
+        stage.open(f"all-{number}")
+    stage.start("agent", count=2, wait=False)
+    for number, run in enumerate(runs):
+        assert str(run.result(timeout=60)).strip() == "done"
+        assert stage.counts(f"all-{number}") == {1: 1, 2: 1, 3: 2}
+
+
+def test_a_run_that_no_worker_can_run_is_given_up(stage: Stage) -> None:
+    for worker in stage.workers:
+        worker.kill()
+    (worker,) = stage.start("rare=agent")
+    run = stage.client().submit("rare", session_id="rare", prompt="batch rare")
+    stage.started("rare", 3)
+    worker.kill()
+    stage.start("agent", misfit_timeout=0)
+    with pytest.raises(RunFailedError, match="no worker knows the agent 'rare'") as failed:
+        run.result(timeout=30)
+    assert failed.value.error_type == "UnknownAgentError"
+
+
+def test_a_sidecar_of_another_application_is_refused(stage: Stage) -> None:
+    # Both prefix keys with the component's name, so that they see each other's runs; their workflows they do not share.
+    shared = {"keyPrefix": "name"}
+    with RedisServer() as redis:
+        state = RedisState("statestore", redis.address, actors=True, metadata=shared)
+        with WorkflowStack([state], app_id="workers") as stack, WorkflowStack([state], app_id="web") as web:
+            other = Stage(stack, redis, stage.place, stage.closing)
+            other.start("agent")
+            client = AgentClient(store=f"dapr://statestore?address={web.daprd.address}")
+            with pytest.raises(WrongApplicationError, match=r"application 'workers'.*'web'"):
+                client.submit("agent", session_id="s", prompt="say hello")
+
+
+def test_a_sidecar_without_scheduler_or_actors_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.workflow.engine.CHECK_SECONDS", 0.2)
+    with RedisServer() as redis, Daprd([RedisState("statestore", redis.address, actors=True)]) as daprd:
+        store = f"dapr://statestore?address={daprd.address}"
+        with pytest.raises(WorkflowUnavailableError, match="placement service"):
+            AgentClient(store=store).submit("agent", session_id="s", prompt="say hello")
+        with pytest.raises(WorkflowUnavailableError, match="placement service"):
+            AgentWorker("agent", lambda _: None, store=store).start()
+        address = daprd.address
+    with pytest.raises(WorkflowUnavailableError, match="no Dapr sidecar answers"):
+        AgentClient(store="memory://alone", sidecar=address).submit("agent", session_id="s", prompt="say hello")
+
+
+def test_a_worker_without_agents_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at least one agent"):
+        AgentWorker(store="memory://none").start()
+    with pytest.raises(ConfigurationError, match="needs build="):
+        AgentWorker("agent", store="memory://none")
+    with pytest.raises(ConfigurationError, match="already"):
+        AgentWorker("agent", print, store="memory://none").register("agent", print)
+    with pytest.raises(ConfigurationError, match="lease"):
+        AgentWorker("agent", print, store="memory://none", lease=0)

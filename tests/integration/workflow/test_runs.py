@@ -1,0 +1,245 @@
+"""What can happen to a run besides going well: questions, answers, cancellation, errors, and workers of other kinds."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from strands_dapr_session import (
+    AgentClient,
+    ConfigurationError,
+    InvocationConflictError,
+    Run,
+    RunCancelledError,
+    RunFailedError,
+    RunFinishedError,
+    RunNotFoundError,
+    RunNotWaitingError,
+    RunTimeoutError,
+    UnknownAgentError,
+)
+from strands_dapr_session.testing.keys import redis_keys
+from tests.integration.workflow.conftest import Stage
+
+pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers(stage: Stage) -> None:
+    stage.start("agent", "red", "blue", "one", "two", "pair", "broken", "forgetful", count=2, max_attempts=2)
+
+
+@pytest.fixture
+def client(stage: Stage) -> AgentClient:
+    return stage.client()
+
+
+def answer(run: Run, text: str) -> list[dict[str, Any]]:
+    return [{"interruptResponse": {"interruptId": each["id"], "response": text}} for each in run.status().interrupts]
+
+
+def waiting(stage: Stage, run: Run) -> None:
+    stage.until(lambda: run.status().phase == "waiting", "the question")
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_an_answer_lets_a_run_go_on_also_when_no_worker_was_left(stage: Stage, client: AgentClient, agent: str) -> None:
+    question = f"may-i-{agent}"
+    run = client.submit(agent, session_id=question, prompt=f"ask {question}")
+    waiting(stage, run)
+    status = run.status()
+    assert status.worker == ""
+    assert [(each["name"], each["reason"]) for each in status.interrupts] == [("question", question)]
+    with pytest.raises(RunTimeoutError, match="waiting"):
+        run.result(timeout=0.1)
+    with pytest.raises(ConfigurationError, match="does not ask"):
+        run.respond([{"interruptResponse": {"interruptId": "another", "response": "yes"}}])
+    with pytest.raises(ConfigurationError, match="interruptResponse"):
+        run.respond([{"yes": True}])
+    yes = answer(run, "yes")
+    run.respond(yes)
+    run.respond(yes)  # a second time changes nothing
+    assert run.result(timeout=30) is not None
+    assert [entry["answer"] for entry in stage.entries("answered", question)] == ["yes"]
+    assert stage.counts(question) == {1: 1}
+    with pytest.raises(RunNotWaitingError, match="completed"):
+        run.respond(yes)
+
+
+def test_a_session_that_waits_takes_no_other_run_until_it_is_answered(stage: Stage, client: AgentClient) -> None:
+    first = client.submit("agent", session_id="shared", prompt="ask first")
+    waiting(stage, first)
+    second = client.submit("agent", session_id="shared", prompt="say second")
+    with pytest.raises(RunFailedError, match=first.invocation_id) as failed:
+        second.result(timeout=30)
+    assert failed.value.error_type == "UnfinishedRunError"
+    first.respond(answer(first, "yes"))
+    assert str(first.result(timeout=30)).strip() == "thanks"
+    second.restart()
+    assert str(second.result(timeout=30)).strip() == "second"
+
+
+# -- cancelling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_that_waits_can_be_cancelled_and_leaves_its_session_free(
+    stage: Stage, client: AgentClient, agent: str
+) -> None:
+    session = f"cancel-{agent}"
+    run = client.submit(agent, session_id=session, prompt="ask nothing")
+    waiting(stage, run)
+    run.cancel()
+    with pytest.raises(RunCancelledError):
+        run.result(timeout=30)
+    assert client.submit(agent, session_id=session, prompt="say free").result(timeout=30) is not None
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_that_runs_can_be_cancelled(stage: Stage, client: AgentClient, agent: str) -> None:
+    session = f"stop-{agent}"
+    run = client.submit(agent, session_id=session, prompt=f"batch {session}")
+    stage.started(session, 3)
+    run.cancel()
+    with pytest.raises(RunCancelledError):
+        run.result(timeout=30)
+    run.cancel()  # again
+    with pytest.raises(RunNotWaitingError):
+        run.respond([{"interruptResponse": {"interruptId": "1", "response": "yes"}}])
+    assert client.submit(agent, session_id=session, prompt="say free").result(timeout=30) is not None
+    assert not stage.entries("end", session)[2:]  # the tool that waited was stopped
+
+
+# -- agents -----------------------------------------------------------------------------------------------------------
+
+
+def test_agents_of_one_process_are_never_mixed_up(client: AgentClient) -> None:
+    runs = [
+        (name, client.submit(name, session_id=f"{name}-{number}", prompt=f"number {number}"))
+        for number in range(6)
+        for name in ("red", "blue")
+    ]
+    for name, run in runs:
+        assert str(run.result(timeout=30)).strip() == f"{name}: {name}"
+
+
+def test_agents_without_ids_do_not_share_a_conversation(client: AgentClient) -> None:
+    assert client.submit("one", session_id="both", prompt="say hello").result(timeout=30) is not None
+    with pytest.raises(RunFailedError, match=r"Agent\(agent_id=") as failed:
+        client.submit("two", session_id="both", prompt="say hello").result(timeout=30)
+    assert failed.value.error_type == "ConfigurationError"
+
+
+def test_an_agent_that_nobody_knows_is_refused_at_once(client: AgentClient) -> None:
+    with pytest.raises(UnknownAgentError, match="Known: agent, blue"):
+        client.submit("agnet", session_id="s", prompt="say hello")
+
+
+def test_agents_that_cannot_run_durably_fail_their_run(client: AgentClient) -> None:
+    with pytest.raises(RunFailedError, match="RuntimeError: no agent for lost"):
+        client.submit("broken", session_id="lost", prompt="say hello").result(timeout=30)
+    with pytest.raises(RunFailedError, match="without session_manager"):
+        client.submit("forgetful", session_id="lost", prompt="say hello").result(timeout=30)
+
+
+# -- failing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_fails_says_why_and_can_be_restarted(client: AgentClient) -> None:
+    run = client.submit("agent", session_id="failing", prompt="raise no luck")
+    for number in (1, 2):
+        with pytest.raises(RunFailedError, match="no luck") as failed:
+            run.result(timeout=30)
+        assert failed.value.error_type == "RuntimeError"
+        assert len(run.status().attempts) == number
+        run.restart()
+
+
+def test_a_run_that_kills_its_workers_is_parked_and_can_be_restarted(stage: Stage, client: AgentClient) -> None:
+    run = client.submit("agent", session_id="deadly", prompt="deadly weapon")
+    for number in range(1, 3):
+        stage.until(lambda number=number: len(stage.entries("start", "weapon")) == number, "the next victim")  # type: ignore[misc]
+        stage.worker_of(stage.entries("start", "weapon")[-1]).process.wait()
+        stage.start("agent", "red", "blue", "one", "two", "pair", "broken", "forgetful", wait=False, max_attempts=2)
+    with pytest.raises(RunFailedError, match="parked") as failed:
+        run.result(timeout=30)
+    assert failed.value.error_type == "ParkedError"
+    assert len(stage.entries("start", "weapon")) == 2
+    stage.open("weapon")
+    run.restart()
+    assert str(run.result(timeout=30)).strip() == "done"
+
+
+# -- workers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["batch", "blocked"])
+def test_a_worker_that_is_told_to_end_hands_its_runs_over(stage: Stage, client: AgentClient, kind: str) -> None:
+    (worker,) = stage.start("leaving=agent", drain=0.2, lease=30)
+    run = client.submit("leaving", session_id=f"leaving-{kind}", prompt=f"{kind} leaving-{kind}")
+    number = 3 if kind == "batch" else 1
+    stage.started(f"leaving-{kind}", number)
+    (other,) = stage.start("leaving=agent", drain=0.2, lease=30)
+    worker.signal(signal.SIGTERM)
+    worker.process.wait(60)
+    # The lease is long: that the other one goes on shows that the session was released.
+    stage.until(lambda: stage.started(f"leaving-{kind}", number).pid == other.pid, "the next worker")
+    stage.open(f"leaving-{kind}")
+    assert str(run.result(timeout=30)).strip() == "done"
+    assert [attempt.ended for attempt in run.status().attempts] == ["drained", "completed"]
+    other.signal(signal.SIGTERM)
+    assert other.process.wait(60) == 0
+    assert {card.worker.split("/")[2] for card in stage.cards()}.isdisjoint({str(worker.pid), str(other.pid)})
+
+
+def test_a_run_waits_for_a_worker_of_its_version(stage: Stage, client: AgentClient) -> None:
+    """A rolling upgrade: what began with the old version is finished by it, though the new one is offered it too."""
+    options: dict[str, Any] = {"session": {"drift": "refuse"}, "drain": 0.1}
+    (old,) = stage.start("rolling=v1", **options)
+    run = client.submit("rolling", session_id="rolling", prompt="batch rolling")
+    stage.started("rolling", 3)
+    (new,) = stage.start("rolling=v2", **options)
+    old.kill()
+    stage.until(lambda: any(a.ended == "refused" for a in run.status().attempts), "the refusal")
+    stage.open("rolling")
+    (again,) = stage.start("rolling=v1", **options)
+    assert str(run.result(timeout=30)).strip() == "done"
+    fresh = client.submit("rolling", session_id="fresh", prompt="say hello")
+    assert str(fresh.result(timeout=30)).strip() == "hello"
+    for worker in (new, again):
+        worker.kill()
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_done_says_why(client: AgentClient) -> None:
+    with pytest.raises(RunNotFoundError, match="no run 'nothing'"):
+        client.run("nothing").status()
+    with pytest.raises(RunNotFoundError):
+        client.run("nothing").respond([{"interruptResponse": {"interruptId": "1", "response": "yes"}}])
+    run = client.submit("agent", session_id="finished", prompt="say finished", invocation_id="finished")
+    assert run.result(timeout=30) is not None
+    with pytest.raises(RunFinishedError, match="completed"):
+        run.cancel()
+    with pytest.raises(RunFinishedError, match="only runs that failed"):
+        run.restart()
+    with pytest.raises(InvocationConflictError, match="another agent and session_id"):
+        client.submit("red", session_id="another", prompt="say finished", invocation_id="finished")
+
+
+def test_a_run_that_was_purged_leaves_nothing_behind(stage: Stage, client: AgentClient) -> None:
+    text = "0123456789abcdef" * 40_000
+    run = client.submit("agent", session_id="purged", prompt=f"say {text}", invocation_id="purged")
+    assert run.result(timeout=30) is not None
+    stage.until(lambda: any("strands:run:{purged}" in key for key in redis_keys(stage.redis.url)), "its keys")
+    run.purge()
+    run.purge()
+    assert not [key for key in redis_keys(stage.redis.url) if "{purged}" in key and "strands:run:" in key]
+    with pytest.raises(RunNotFoundError):
+        run.status()

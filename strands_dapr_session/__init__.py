@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.hooks.checkpoint import CheckpointHooks
     from strands_dapr_session.hooks.in_doubt import in_doubt, reconcile
     from strands_dapr_session.hooks.resume import ResumeHook
+    from strands_dapr_session.hooks.retry import Retries, RetryPolicy, is_transient
     from strands_dapr_session.idempotency import idempotency_key
     from strands_dapr_session.session_manager import DaprSessionManager
     from strands_dapr_session.strands_compat import DuplicateAgentError
@@ -80,6 +81,8 @@ __all__ = [
     "ParkedError",
     "ResumeHook",
     "Resumed",
+    "Retries",
+    "RetryPolicy",
     "Run",
     "RunCancelledError",
     "RunError",
@@ -105,6 +108,7 @@ __all__ = [
     "WrongApplicationError",
     "idempotency_key",
     "in_doubt",
+    "is_transient",
     "reconcile",
     "resume_abandoned",
 ]
@@ -117,10 +121,13 @@ _HOMES = {
     "DuplicateAgentError": "strands_compat",
     "ResumeHook": "hooks.resume",
     "Resumed": "abandoned",
+    "Retries": "hooks.retry",
+    "RetryPolicy": "hooks.retry",
     "Run": "workflow.run",
     "RunStatus": "workflow.run",
     "idempotency_key": "idempotency",
     "in_doubt": "hooks.in_doubt",
+    "is_transient": "hooks.retry",
     "reconcile": "hooks.in_doubt",
     "resume_abandoned": "abandoned",
 }

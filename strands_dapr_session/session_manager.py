@@ -17,6 +17,8 @@ from strands_dapr_session.hooks.ownership import Found, Owner
 from strands_dapr_session.hooks.parking import give_up, restart
 from strands_dapr_session.hooks.recording import Recording, Recordings
 from strands_dapr_session.hooks.resume import ResumeHook
+from strands_dapr_session.hooks.retry import Retries
+from strands_dapr_session.hooks.retrying import RetryHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings, UnfinishedMode
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import check_id
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from strands.types.content import Message
 
     from strands_dapr_session.hooks.in_doubt import InDoubtPolicy
+    from strands_dapr_session.hooks.retry import RetryPolicy
     from strands_dapr_session.stores.base import StateStore
 
 ROOT_SCOPE = ""
@@ -61,6 +64,7 @@ class DaprSessionManager(SessionManager):
         in_doubt: InDoubtPolicy | Mapping[str, InDoubtPolicy] = "rerun",
         drift: DriftMode = "warn",
         unfinished: UnfinishedMode = "refuse",
+        retry: RetryPolicy | Retries | None = None,
         max_attempts: int | None = None,
         on_busy: OnBusy = "wait",
         busy_timeout: float = 30.0,
@@ -80,6 +84,8 @@ class DaprSessionManager(SessionManager):
                 ``"warn"``, ``"refuse"`` or ``"ignore"``.
             unfinished: What to do when a graph or swarm gets a new task while another one is unfinished: ``"refuse"``
                 with an error that names it, or ``"resume"`` and leave the new one undone. See also `abandon`.
+            retry: What is tried again when it fails, when, and how often: one `RetryPolicy` for model calls and tools,
+                or `Retries` with one for each. Counts and times are recorded: a crash changes neither.
             max_attempts: How many tries of an invocation may end at the same place, with no step recorded in between,
                 before it is parked: it then raises `ParkedError` until it is let go on with `restart`. A try is a
                 process that died with it, or a call that raised. None: any number.
@@ -95,7 +101,7 @@ class DaprSessionManager(SessionManager):
         """
         by_name, default = ({}, in_doubt) if isinstance(in_doubt, str) or callable(in_doubt) else (in_doubt, "rerun")
         self.session_id = check_id("session_id", session_id)
-        self._settings = Settings(dict(by_name), default, drift, unfinished, max_attempts)
+        self._settings = Settings(dict(by_name), default, drift, unfinished, max_attempts, Retries.of(retry))
         self._journal_settings = JournalSettings(on_busy=on_busy, busy_timeout=busy_timeout, lease=lease, probe=True)
         self._store = open_store(store)
         self._recordings = Recordings(self._begin)
@@ -103,6 +109,7 @@ class DaprSessionManager(SessionManager):
         self._resume = ResumeHook(self._recordings)
         self._subagents = SubAgentHooks(self._recordings, self._listen)
         self._ceiling = Ceiling()
+        self._retry = RetryHook(self._recordings)
         self._heard: weakref.WeakSet[Agent] = weakref.WeakSet()
         self._roots: dict[str, Root] = {}
 
@@ -116,6 +123,7 @@ class DaprSessionManager(SessionManager):
         registry.add_hook(self._checkpoint)
         registry.add_hook(self._resume)
         registry.add_hook(self._ceiling)
+        registry.add_hook(self._retry)
 
     def _listen(self, agent: Agent) -> None:
         """Register with an agent that runs as a part of something else; once."""

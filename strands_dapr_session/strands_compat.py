@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
+from strands import ModelRetryStrategy
 from strands import interrupt as _interrupt
 from strands.telemetry.metrics import EventLoopCycleMetric
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
@@ -274,6 +275,17 @@ def will_retry(event: AfterToolCallEvent[Any]) -> bool:
     if signal is None:
         return event.retry
     return event.retry and not signal.is_set() and cast("dict[str, Any]", event.result).get("cancelled") is not True
+
+
+def stand_down(agent: Agent) -> None:
+    """Keep the agent's default strategy from trying a failed model call again, as ours decides about that.
+
+    A strategy of the user's own keeps its say. The attribute has no public name, nor has the count (1.43 to 1.62); the
+    strategy sets it back by itself when the call is over.
+    """
+    strategy: Any = getattr(agent, "_retry_strategy", None)
+    if type(strategy) is ModelRetryStrategy:
+        strategy._current_attempt = strategy._max_attempts  # noqa: SLF001
 
 
 def is_structured_output(tool: object) -> bool:

@@ -131,6 +131,7 @@ class CheckpointHooks(HookProvider):
             recording.seed_documents = strands_compat.snapshot(agent, "state", "conversation_manager_state")
         recording.results = dict(scope.results)
         recording.in_doubt = recording.doubts(scope)
+        recording.tries = dict(scope.tries)
         invocation = open_invocation(recording, event, key, scope.invocation, view.finished)
         if invocation is None:
             return
@@ -142,6 +143,7 @@ class CheckpointHooks(HookProvider):
         if not invocation.resumed:
             recording.results.clear()
             recording.in_doubt.clear()
+            recording.tries.clear()
             recording.usage_is_live = True
             first.append(beginning(recording, agent))
         # Thorough: the caller may have changed any message since the last call.
@@ -335,6 +337,7 @@ class CheckpointHooks(HookProvider):
             recording.fail(error)
             return
         recording.results[tool_use_id] = result
+        recording.tries.pop(tool_use_id, None)
         recording.in_doubt.discard(tool_use_id)
 
     # -- what Strands calls directly -----------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Invocation:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     attempt: int = 1
     tries: int = 0
-    place: list[int] = field(default_factory=lambda: [0, 0])
+    place: list[int] = field(default_factory=lambda: [0, 0, 0])
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     next_prompt: Messages | None = None

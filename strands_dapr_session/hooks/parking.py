@@ -51,7 +51,7 @@ def count_tries(recording: Recording) -> tuple[int, list[int]]:
 
 def _place(recording: Recording) -> list[int]:
     progress = Progress.read(recording.documents.recorded(PROGRESS))
-    return [progress.messages, len(recording.results)]
+    return [progress.messages, len(recording.results), sum(tried.attempt for tried in recording.tries.values())]
 
 
 def last_words(recording: Recording, error: BaseException) -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from strands_dapr_session.hooks.ownership import Found, Ownership
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
-    from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.records import Record, Tried
     from strands_dapr_session.records.view import FinishedInvocation, ScopeView
+
+MODEL_CALL: Final = "model"
+"""What the failure of a model call is recorded as. Providers make longer ids for tool calls."""
 
 
 class Recording:
@@ -47,6 +50,7 @@ class Recording:
         documents: Shadow of everything else.
         results: Recorded results of the batch of tools that is under way, packed, by tool use id.
         in_doubt: Tools of that batch that an earlier process started and that have no result.
+        tries: The last failure of each tool call of that batch, and of the model call, that is tried again.
         admitted: The event loop on which each tool of that batch was started; a background task ends on another.
         owed: The last invocation is unfinished and nothing here runs it.
         status: The note that says how the last invocation stands.
@@ -85,6 +89,7 @@ class Recording:
         self.documents = Documents(scope)
         self.results: dict[str, bytes] = {}
         self.in_doubt: set[str] = set()
+        self.tries: dict[str, Tried] = {}
         self.admitted: dict[str, int] = {}
         self.owed = False
         self.status: dict[str, Any] = {}
@@ -158,6 +163,7 @@ class Recording:
         if not self.batch:
             self.results.clear()
             self.in_doubt.clear()
+            self.tries = {what: tried for what, tried in self.tries.items() if what == MODEL_CALL}
             self.admitted.clear()
             self.structured.clear()
         return [*edits, *documents]

@@ -80,6 +80,7 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     recording.owed = unfinished and not waits_for_answers
     recording.status = status
     recording.in_doubt = recording.doubts(scope)
+    recording.tries = dict(scope.tries)
     recording.placeholder = recording.held = None
     recording.usage_is_live = False
     recording.stale = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.in_doubt import InDoubtPolicy, check_policy
+from strands_dapr_session.hooks.retry import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Settings:
         drift: See `DriftMode`.
         unfinished: See `UnfinishedMode`.
         max_attempts: How many tries of an invocation may end at one place before it is parked; None for any number.
+        retries: What is tried again when it fails.
     """
 
     in_doubt: Mapping[str, InDoubtPolicy] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class Settings:
     drift: DriftMode = "warn"
     unfinished: UnfinishedMode = "refuse"
     max_attempts: int | None = None
+    retries: Retries = field(default_factory=Retries)
 
     def __post_init__(self) -> None:
         """Check what cannot be checked by types alone.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.records.codec import pack_value, unpack_value
-from strands_dapr_session.records.records import Acquired
+from strands_dapr_session.records.records import Acquired, Tried
 from strands_dapr_session.records.view import FinishedInvocation, InvocationView, ScopeView, View
 
 if TYPE_CHECKING:
@@ -126,11 +126,13 @@ def _plain_scope(scope: ScopeView) -> list[Any]:
         if now is None
         else [now.id, now.key, now.prompt, now.fingerprint, now.attempt, now.finished, now.outcome, now.result],
         scope.notes,
+        # Only if there are any: what was written before there were such records reads the same.
+        *([[[t.what, t.attempt, t.error, t.at, t.delay] for t in scope.tries.values()]] if scope.tries else []),
     ]
 
 
 def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
-    path, ranges, documents, results, started, invocation, notes = plain
+    path, ranges, documents, results, started, invocation, notes, *rest = plain
     scope = ScopeView(_expect(str, path), bodies)
     if sum(_expect(int, count) for _, count in ranges) > _MOST_LIVE:
         raise ValueError("too many live messages")
@@ -140,6 +142,8 @@ def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
     scope.started = _expect(dict, started)
     scope.invocation = InvocationView(*invocation) if invocation else None
     scope.notes = _expect(dict, notes)
+    tries = [Tried(scope.path, *fields) for fields in (rest[0] if rest else ())]
+    scope.tries = {_expect(str, tried.what): tried for tried in tries}
     return scope
 
 

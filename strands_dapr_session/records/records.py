@@ -109,6 +109,27 @@ class ToolFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Something failed, and is tried again or not.
+
+    Attributes:
+        scope: Whose.
+        what: The id of a tool call, or a name that no tool call has.
+        attempt: Which attempt failed, counted from 1.
+        error: What went wrong, packed.
+        at: When, in seconds since the epoch, by the clock of the worker.
+        delay: Seconds to wait from then until the next attempt; None when there is none.
+    """
+
+    scope: str
+    what: str
+    attempt: int
+    error: bytes
+    at: float
+    delay: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentSet:
     """A named part of the state has a new value, packed; None when it is gone."""
 
@@ -164,6 +185,7 @@ Record: TypeAlias = (
     | Spliced
     | ToolStarted
     | ToolFinished
+    | Tried
     | DocumentSet
     | InvocationFinished
     | SegmentsPlanned

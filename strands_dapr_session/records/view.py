@@ -23,6 +23,7 @@ from strands_dapr_session.records.records import (
     Spliced,
     ToolFinished,
     ToolStarted,
+    Tried,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class ScopeView:
             message uses them, when a message of the assistant is appended (it opens the next batch), when another
             invocation starts, and when one finishes, unless an interrupt ended it.
         started: Names of tools, by tool use id, that started and have no result; they go like results.
+        tries: The last failure of each thing that is tried again; they go like results.
         invocation: The newest invocation; None before the first.
         notes: The newest note of each kind, packed.
     """
@@ -87,6 +89,7 @@ class ScopeView:
         self.documents: dict[str, bytes] = {}
         self.results: dict[str, bytes] = {}
         self.started: dict[str, str] = {}
+        self.tries: dict[str, Tried] = {}
         self.invocation: InvocationView | None = None
         self.notes: dict[str, bytes] = {}
         self._bodies = bodies
@@ -107,6 +110,7 @@ class ScopeView:
         """Forget the tools of the batch that is over."""
         self.results.clear()
         self.started.clear()
+        self.tries.clear()
 
     def copy(self, bodies: dict[int, bytes] | None) -> ScopeView:
         """Copy it, with another table of messages."""
@@ -115,6 +119,7 @@ class ScopeView:
         other.documents = dict(self.documents)
         other.results = dict(self.results)
         other.started = dict(self.started)
+        other.tries = dict(self.tries)
         other.invocation = self.invocation
         other.notes = dict(self.notes)
         return other
@@ -199,7 +204,14 @@ class View:
     def _apply_in(
         self,
         scope: ScopeView,
-        record: InvocationStarted | Spliced | ToolStarted | ToolFinished | DocumentSet | InvocationFinished | Noted,
+        record: InvocationStarted
+        | Spliced
+        | ToolStarted
+        | ToolFinished
+        | Tried
+        | DocumentSet
+        | InvocationFinished
+        | Noted,
     ) -> None:
         match record:
             case Spliced():
@@ -208,7 +220,11 @@ class View:
                 scope.started[record.tool_use_id] = record.name
             case ToolFinished():
                 scope.started.pop(record.tool_use_id, None)
+                scope.tries.pop(record.tool_use_id, None)
                 scope.results[record.tool_use_id] = record.result
+            case Tried():
+                scope.started.pop(record.what, None)  # how it ended is known
+                scope.tries[record.what] = record
             case DocumentSet(value=None):
                 scope.documents.pop(record.name, None)
             case DocumentSet(value=value):

@@ -20,6 +20,7 @@ from strands_dapr_session.records.records import (
     Spliced,
     ToolFinished,
     ToolStarted,
+    Tried,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ def _seconds(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value < float("inf")  # type: ignore[operator]
 
 
+def _optional_seconds(value: object) -> bool:
+    return value is None or _seconds(value)
+
+
 def _texts(value: object) -> bool:
     return type(value) is list and all(map(_text, value))
 
@@ -144,5 +149,16 @@ _BY_TYPE: Final[dict[type[Any], tuple[int, _Fields]]] = {
     SegmentsPlanned: (9, (("keys", _texts),)),
     Noted: (10, (("scope", _text), ("kind", _text), ("value", _data))),
     ScopeClosed: (11, (("scope", _text),)),
+    Tried: (
+        12,
+        (
+            ("scope", _text),
+            ("what", _text),
+            ("attempt", _count),
+            ("error", _data),
+            ("at", _seconds),
+            ("delay", _optional_seconds),
+        ),
+    ),
 }
 _BY_TAG: Final = {tag: kind for kind, (tag, _) in _BY_TYPE.items()}

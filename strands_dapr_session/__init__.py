@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.strands_compat import DuplicateAgentError
     from strands_dapr_session.workflow.client import AgentClient
     from strands_dapr_session.workflow.run import Run, RunStatus
+    from strands_dapr_session.workflow.stream import RunEvent
     from strands_dapr_session.workflow.worker import AgentWorker
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "Run",
     "RunCancelledError",
     "RunError",
+    "RunEvent",
     "RunFailedError",
     "RunFinishedError",
     "RunNotFoundError",
@@ -124,6 +126,7 @@ _HOMES = {
     "Retries": "hooks.retry",
     "RetryPolicy": "hooks.retry",
     "Run": "workflow.run",
+    "RunEvent": "workflow.stream",
     "RunStatus": "workflow.run",
     "idempotency_key": "idempotency",
     "in_doubt": "hooks.in_doubt",

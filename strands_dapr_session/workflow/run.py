@@ -19,9 +19,10 @@ from strands_dapr_session.errors import (
 )
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import RunKeys
+from strands_dapr_session.workflow.stream import Follower
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from strands.agent import AgentResult
     from strands.multiagent.base import MultiAgentResult
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.workflow.engine import Engine
     from strands_dapr_session.workflow.runs import Runs
     from strands_dapr_session.workflow.state import Attempt, Phase, RunState
+    from strands_dapr_session.workflow.stream import RunEvent
 
 _FIRST_POLL: Final = 0.005
 _LONGEST_POLL: Final = 0.25
@@ -143,6 +145,27 @@ class Run:
                     status,
                     now.attempts,
                 )
+
+    def stream(self, from_offset: int = 0) -> Iterator[RunEvent]:
+        """Follow it: its recorded steps in order, each once, until it is over. Any number of processes may.
+
+        Args:
+            from_offset: The offset of the last event that is known; goes on after it, without gap or repetition.
+
+        Yields:
+            What was recorded: messages, tool results, beginnings of attempts, the end.
+
+        Raises:
+            RunNotFoundError: Nothing was submitted under this id.
+            StoreError: The store cannot be read.
+        """
+        follower = Follower(self._store, self._runs, self.invocation_id, from_offset)
+        io_thread.run_sync(self._state())
+        while True:
+            events = io_thread.run_sync(follower.further())
+            if events is None:
+                return
+            yield from events
 
     # -- answers -------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,9 @@ class Script(dict[str, Any]):
                 return batch(rest)
             case "blocked" | "deadly":
                 return [[(kind, {"run": rest})], "done"]
+            case "long":
+                name, _, count = rest.partition(" ")
+                return [*([("step", {"run": name, "n": n})] for n in range(1, int(count) + 1)), "done"]
             case "ask":
                 return [[("ask", {"question": rest}), ("step", {"run": rest, "n": 1})], "thanks"]
             case "raise":

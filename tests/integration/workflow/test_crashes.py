@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from strands_dapr_session import InvocationConflictError
+from strands_dapr_session import InvocationConflictError, RunEvent
+from strands_dapr_session.testing.keys import redis_keys
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
@@ -69,3 +70,51 @@ def test_a_run_waits_for_the_next_worker(stage: Stage) -> None:
     stage.start("agent", count=2, wait=False)
     assert str(run.result(timeout=30)).strip() == "done"
     assert stage.counts("alone") == {1: 1, 2: 1, 3: 2}
+
+
+def texts(events: list[RunEvent]) -> list[str]:
+    """Say what happened, in short."""
+    found = []
+    for event in events:
+        match event.kind:
+            case "message":
+                content = event.data["content"][0]
+                found.append(content.get("text", "").strip() or next(iter(content)))
+            case "tool_result":
+                found.append(event.data["content"][0]["text"])
+            case _:
+                found.append(event.kind)
+    return found
+
+
+def test_a_stream_goes_on_after_a_crash_without_gap_or_repetition(stage: Stage) -> None:
+    run = stage.client().submit("agent", session_id="stream", prompt="batch stream")
+    stage.recorded("stream", 2)
+    stream = run.stream()
+    before = [next(stream) for _ in range(5)]
+    assert sorted(texts(before)) == ["batch stream", "started", "step 1", "step 2", "toolUse"]
+    stage.worker_of(stage.started("stream", 3)).kill()
+    stage.open("stream")
+    rest = list(run.stream(before[-1].offset))
+    assert [text for text in texts(rest) if text != "started"] == ["gated 3", "toolResult", "done", "finished"]
+    assert list(stream) == rest
+    assert list(run.stream()) == [*before, *rest]
+    offsets = [event.offset for event in (*before, *rest)]
+    assert offsets == sorted(set(offsets))
+    stage.start("agent")
+
+
+def test_a_stream_is_the_same_when_its_steps_have_been_packed(stage: Stage) -> None:
+    count = 60  # commits are packed by the dozen
+    run = stage.client().submit("agent", session_id="packed", prompt=f"long packed {count}")
+    live = list(run.stream())
+    run.result(timeout=30)
+    assert [text for text in texts(live) if text.startswith("step")] == [f"step {n}" for n in range(1, count + 1)]
+    assert texts(live)[-2:] == ["done", "finished"]
+    assert any("{packed:default}" in key and key.endswith(":head") for key in redis_keys(stage.redis.url))
+    assert list(run.stream()) == live
+    middle = live[len(live) // 2]
+    assert list(run.stream(middle.offset)) == live[len(live) // 2 + 1 :]
+    # The next run of the session has a stream of its own.
+    other = stage.client().submit("agent", session_id="packed", prompt="say next")
+    assert texts(list(other.stream())) == ["started", "say next", "next", "finished"]

@@ -14,6 +14,7 @@ help:
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
 	@echo 'make demo-dapr    the same through a Dapr sidecar'
+	@echo 'make demo-workers three workers, one of which is killed every few seconds; all runs finish'
 	@echo 'make bench        what everything costs, beside what you would use instead; up to 15 minutes'
 	@echo 'make bench-smoke  a minute of it, which fails when something has become slower'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
@@ -77,6 +78,10 @@ demo: .venv/.ready
 .PHONY: demo-dapr
 demo-dapr: servers
 	.venv/bin/python examples/crash_demo.py --store dapr
+
+.PHONY: demo-workers
+demo-workers: servers
+	.venv/bin/python examples/workers_demo.py
 
 .PHONY: bench
 bench: .venv-bench/.ready servers

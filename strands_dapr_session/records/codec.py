@@ -126,9 +126,28 @@ def _pack_piecewise(value: object, path: str) -> bytes:
 def _unpack(data: bytes, depth: int) -> Any:
     if len(data) >= _CHECK_LENGTHS_FROM:
         _check_lengths(data)
-    return msgpack.unpackb(
+    value = msgpack.unpackb(
         data, raw=False, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=_EXTENSIONS[depth]
     )
+    # The library makes timestamps, extension type -1, without asking. The byte is in no text, and rare elsewhere.
+    if b"\xff" in data and _holds_timestamp(value):
+        raise ValueError("extension type -1 is unknown")
+    return value
+
+
+def _holds_timestamp(value: Any) -> bool:
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        kind = type(item)
+        if kind is dict:
+            rest.extend(item)
+            rest.extend(item.values())
+        elif kind is list:
+            rest.extend(item)
+        elif kind is msgpack.Timestamp:
+            return True
+    return False
 
 
 def _check_lengths(data: bytes) -> None:

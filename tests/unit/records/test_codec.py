@@ -206,6 +206,11 @@ def _nested_tuples(depth: int) -> bytes:
         b"\xa2\xff\xff",  # no text
         b"\xc0\xc0",
         _ext(9, b""),
+        b"\xd6\xff" + bytes(4),  # timestamps, of each length
+        b"\x91\xd7\xff" + bytes(8),
+        b"\x81\xa1a\xc7\x0c\xff" + bytes(12),
+        b"\x81\xd6\xff" + bytes(4) + b"\x01",
+        _ext(1, b"\x91\xd6\xff" + bytes(4)),
         _ext(1, b"\x81\x01\x02"),
         _ext(1, b"\xdd\xff\xff\xff\xff"),
         _ext(4, b"\x91\x90"),

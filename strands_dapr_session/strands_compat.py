@@ -7,7 +7,7 @@ from one that another hook is about to rewrite) up to, not including, 2.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 from strands import ModelRetryStrategy
@@ -26,11 +26,14 @@ except ImportError:
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeGuard
 
     from strands import Agent
     from strands.hooks import AfterInvocationEvent, AfterToolCallEvent
     from strands.types.content import Message
     from strands.types.tools import ToolResult
+
+T = TypeVar("T")
 
 FIRST: Final = -math.inf
 """Order of a callback that comes before those of everybody else, `HookOrder.SDK_FIRST` included."""
@@ -48,8 +51,38 @@ _HAS_PENDING_EXECUTION: Final = hasattr(_interrupt, "PendingToolExecution")
 """Since 1.52 the interrupt state has a field for a half-finished batch; before, two entries of its context."""
 
 
+class WatchedTracer:
+    """A tracer of Strands that somebody listens to. It stands in for the tracer, also where callers compare them."""
+
+    def __init__(self, tracer: Any) -> None:
+        """Stand in for `tracer`."""
+        self._tracer = tracer
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Be of the tracer's class."""
+        return type(self._tracer)
+
+    def __eq__(self, other: object) -> bool:
+        """Be the tracer."""
+        return other is self or bool(self._tracer == other)
+
+    def __hash__(self) -> int:
+        """Hash as the tracer does."""
+        return hash(self._tracer)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the tracer in everything else."""
+        return getattr(self._tracer, name)
+
+
 class DuplicateAgentError(DurableSessionError, SessionException):
     """Two agents of one session manager have the same agent id. Is a Strands `SessionException`."""
+
+
+def is_a(thing: object, *kinds: type[T]) -> TypeGuard[T]:
+    """Tell whether something really is of one of some types. A mock may claim any class and has nothing of it."""
+    return issubclass(type(thing), kinds)
 
 
 def snapshot(agent: Agent, *fields: str) -> dict[str, Any]:
@@ -441,6 +474,11 @@ def orchestrator_interrupts(orchestrator: Any) -> dict[str, Any]:
     `serialize_state` has it too (1.43 to 1.62), but encodes every result and calls users' conditions on the way.
     """
     return cast("dict[str, Any]", orchestrator._interrupt_state.to_dict())  # noqa: SLF001
+
+
+def is_to_resume(orchestrator: Any) -> bool:
+    """Tell whether a graph or swarm was given a state to go on from (`_resume_from_session`, 1.43 to 1.62)."""
+    return bool(orchestrator._resume_from_session)  # noqa: SLF001
 
 
 def forget_resume(orchestrator: Any) -> None:

@@ -23,7 +23,6 @@ from dev.servers import (
     WorkflowStack,
 )
 
-
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -27,6 +27,7 @@ from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, policy_of
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.hooks.parking import last_words
+from strands_dapr_session.hooks.results import complete_result
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import ToolFinished, ToolStarted
@@ -76,14 +77,14 @@ class CheckpointHooks(HookProvider):
     def _watch(self, event: AgentInitializedEvent) -> None:
         """Be told of the end of every call."""
         agent = weakref.ref(event.agent)
-        event.agent.tracer = EndOfCall(event.agent.tracer, lambda: self._call_is_over(agent()))  # type: ignore[assignment]
+        event.agent.tracer = EndOfCall(event.agent.tracer, lambda result: self._call_is_over(agent(), result))  # type: ignore[assignment]
 
     def _note_prompt(self, event: BeforeInvocationEvent) -> None:
         """Remember what the caller asked for, before other hooks rewrite it."""
         recording = self._recordings.find(event.agent)
         if recording is None or event.messages is None:
             return
-        recording.replay = recording.replayed = None
+        recording.replay = recording.replayed = recording.handed_out = None
         if recording.to_continue is not None and not recording.to_continue.is_same_call(event.agent):
             recording.to_continue = None
         if recording.to_continue is None:
@@ -199,13 +200,18 @@ class CheckpointHooks(HookProvider):
         if error is not None:
             raise error
 
-    def _call_is_over(self, agent: Agent | None) -> None:
+    def _call_is_over(self, agent: Agent | None, result: AgentResult | None) -> None:
         """End an invocation whose call is over, if the events have not done so. Never raises, never waits.
 
         The caller gets the exception that kept us from recording the end, so nobody waits for it to be recorded.
         """
         recording = None if agent is None else self._recordings.find(agent)
-        if agent is None or recording is None or recording.invocation is None:
+        if agent is None or recording is None:
+            return
+        if recording.handed_out is not None and result is not None:
+            complete_result(result, recording.handed_out, agent)
+            recording.handed_out = None
+        if recording.invocation is None:
             return
         if strands_compat.may_be_reentered(agent) or not recording.gate.enter_if_free():
             return

@@ -25,8 +25,7 @@ def fingerprint(agent: Agent) -> bytes:
     Dictionary order does not count; the code behind a tool cannot be compared and is left out.
     """
     tools = {name: _digest(config) for name, config in agent.tool_registry.get_all_tools_config().items()}
-    config = agent.model.get_config()
-    model_id = config.get("model_id") if isinstance(config, dict) else None
+    model_id = _model_id(agent.model)
     return pack_value(
         {
             "tools": tools,
@@ -35,6 +34,15 @@ def fingerprint(agent: Agent) -> bytes:
         },
         path="fingerprint",
     )
+
+
+def _model_id(model: Any) -> Any:
+    """Ask a model for its name. Models that users write need not have one, nor answer at all: Strands never asks."""
+    try:
+        config = model.get_config()
+    except Exception:  # noqa: BLE001 - whatever it raises
+        return None
+    return config.get("model_id") if isinstance(config, dict) else None
 
 
 def check_drift(agent: Agent, recorded: bytes, mode: DriftMode) -> None:

@@ -8,7 +8,7 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError, UnencodableValueError
 from strands_dapr_session.hooks.drift import fingerprint
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING, ToContinue, as_messages, pack_prompt
-from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.hooks.results import pack_result
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from strands import Agent
     from strands.agent import AgentResult
 
-    from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording
     from strands_dapr_session.records.records import Record
 
@@ -58,7 +57,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
         recording.owed = True
         strands_compat.stop_waiting(agent, invocation.answers)
         return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
-    if result.stop_reason == "interrupt":
+    if result.stop_reason == "interrupt" or _still_waits(agent, result):
         if invocation.reinjected:
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
             strands_compat.sort_batch(agent, invocation.in_order(recording.batch))
@@ -77,7 +76,13 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
         return [*changes, beginning(recording, agent), recording.note_status(RUNNING)]
     records = recording.changes(agent, thorough=True)
     outcome = "cancelled" if result.stop_reason == "cancelled" else "completed"
-    return [*records, InvocationFinished(recording.scope, invocation.id, outcome, _packed(result, invocation))]
+    recording.counted.append(invocation.id)
+    return [*records, InvocationFinished(recording.scope, invocation.id, outcome, pack_result(result, invocation))]
+
+
+def _still_waits(agent: Agent, result: AgentResult) -> bool:
+    """Tell whether a call was cancelled before the answers that came with it were used: they are waited for again."""
+    return result.stop_reason == "cancelled" and bool(strands_compat.interrupt_state(agent)["activated"])
 
 
 def beginning(recording: Recording, agent: Agent) -> InvocationStarted:
@@ -89,35 +94,23 @@ def beginning(recording: Recording, agent: Agent) -> InvocationStarted:
     )
 
 
-def _packed(result: AgentResult, invocation: Invocation) -> bytes:
-    """Say what the caller got. Only an invocation with an id of its caller's can be asked for again."""
-    recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
-    if invocation.key is not None:
-        recorded["message"] = result.message
-    return pack_value(recorded, path="result")
-
-
-class EndOfCall:
+class EndOfCall(strands_compat.WatchedTracer):
     """A tracer that tells when a call of an agent is over, whatever became of it.
 
     Where a hook raises, or a conversation manager, Strands goes past the hooks that come later, ours among them. The
     end of the agent's span it always reports; `Agent.tracer` is public.
     """
 
-    def __init__(self, tracer: Any, tell: Callable[[], None]) -> None:
-        self._tracer = tracer
+    def __init__(self, tracer: Any, tell: Callable[[AgentResult | None], None]) -> None:
+        super().__init__(tracer)
         self._tell = tell
-
-    def __getattr__(self, name: str) -> Any:
-        """Be the tracer in everything else."""
-        return getattr(self._tracer, name)
 
     def end_agent_span(self, *args: Any, **kwargs: Any) -> Any:
         """Tell, and end the span."""
-        self._tell()
+        self._tell(kwargs.get("response"))
         return self._tracer.end_agent_span(*args, **kwargs)
 
     def end_span_with_cancellation(self, *args: Any, **kwargs: Any) -> Any:
         """Tell, and end the span."""
-        self._tell()
+        self._tell(None)
         return self._tracer.end_span_with_cancellation(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session import strands_compat
@@ -15,6 +15,7 @@ from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
 from strands_dapr_session.hooks.transcript import Transcript
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import Noted
+from strands_dapr_session.records.view import KEPT_FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,8 @@ class Recording:
         lock: Held from looking for differences until they are in the journal: threads may share an agent on request.
         replay: The recorded result that the current call hands out, instead of running anything.
         replayed: The message that carries it to the caller.
+        handed_out: The same result taken apart, until the caller's has all of it.
+        counted: Finished invocations whose tokens the agent's metrics hold; the newest.
         usage_is_live: The agent's metrics hold the tokens of the owed invocation.
         stale: The agent may differ from what is recorded, because recording failed.
         lost: The agent's messages when that happened. Those that are not recorded go; what is added later stays.
@@ -106,6 +109,8 @@ class Recording:
         self.lock = threading.Lock()
         self.replay: FinishedInvocation | None = None
         self.replayed: Message | None = None
+        self.handed_out: dict[str, Any] | None = None
+        self.counted: deque[str] = deque(maxlen=KEPT_FINISHED)
         self.usage_is_live = False
         self.stale = False
         self.lost: Messages = []

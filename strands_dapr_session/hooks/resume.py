@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from strands.hooks import HookRegistry
 
     from strands_dapr_session.hooks.recording import Recording, Recordings
+    from strands_dapr_session.records.view import FinishedInvocation
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class ResumeHook(HookProvider):
             return
         if recording.replay is not None:
             event.cancel = _REPLAYED
+            self._hand_out(recording, recording.replay, event.agent)
             return
         invocation = recording.invocation
         if invocation is None or not invocation.resumed or invocation.opening is not event:
@@ -103,6 +105,16 @@ class ResumeHook(HookProvider):
         strands_compat.load(event.agent, {"interrupt_state": state})
         invocation.reinjected = True
         event.messages = []
+
+    @staticmethod
+    def _hand_out(recording: Recording, finished: FinishedInvocation, agent: Agent) -> None:
+        """Let the metrics say what the invocation took, and keep the rest until Strands has made the result."""
+        recorded = unpack_value(finished.result)
+        is_counted = finished.invocation_id in recording.counted
+        strands_compat.add_usage(agent, recorded.get("usage", {}), recorded.get("latency", 0), is_counted=is_counted)
+        if not is_counted:
+            recording.counted.append(finished.invocation_id)
+        recording.handed_out = recorded
 
     def _tidy_message(self, event: MessageAddedEvent) -> None:
         """Make messages of a resumed call what they would have been."""

@@ -153,7 +153,9 @@ class Orchestration:
                 f"invocation id {key!r} is that of an earlier run of {self.shape.orchestrator.id!r}. Only the last run "
                 "can hand out its result again; use an id of its own for each task."
             )
-        self.shape.begin_anew(scope)
+        # Where nothing is recorded yet, it is the user who gave it a state to go on from, with `deserialize_state`.
+        if recorded is not None or not strands_compat.is_to_resume(self.shape.orchestrator):
+            self.shape.begin_anew(scope)
         return Run(self.scope, key=key)
 
     def _resume(self, recorded: Recorded) -> Run:
@@ -218,9 +220,14 @@ class Orchestration:
         if not run.is_resumed:
             run.task = self.root.pack_task(orchestrator.state.task)
             records.append(InvocationStarted(self.scope, run.id, run.key, run.task, describe(orchestrator), 1))
+            given = {
+                name: each for name, each in orchestrator.state.results.items() if each.status.value == "completed"
+            }
+            records += [run.note_result(name, result, None) for name, result in given.items()]
+            run.visits = dict.fromkeys(given, 1)
         records.append(run.note_status(RUNNING, self.visit))
         if run.is_answered:
-            records.append(run.note_interrupts(strip(strands_compat.orchestrator_interrupts(orchestrator))))
+            records.append(run.note_interrupts(strip(self)))
         if run.counted is not None:
             records.append(run.note_batch(run.batch, run.counted))
         if node_id not in run.pending:
@@ -272,10 +279,9 @@ class Orchestration:
             return [*self.shape.beside(run), InvocationFinished(self.scope, run.id, "completed", pack_value(None))]
         end = self.shape.snapshot(run)
         if status == "interrupted":
-            waiting = strip(strands_compat.orchestrator_interrupts(self.shape.orchestrator))
             counted = self.shape.state_while_waiting(run)
             return [
-                run.note_interrupts(waiting),
+                run.note_interrupts(strip(self)),
                 run.note_status(INTERRUPTED, self.visit, end=end, counted=counted),
             ]
         failed = [end["names"][index] for index in end.get("failed", [])]
@@ -371,7 +377,7 @@ class Orchestration:
         if node_id in self._replaced:
             node.executor = self._replaced.pop(node_id)
         kept = self._kept_by_agents.pop(node_id, [])
-        if node_id in self.agents and isinstance(node.executor, Agent):
+        if node_id in self.agents and strands_compat.is_a(node.executor, Agent):
             self.root.recordings.unbind(node.executor)
         if node_id in self.below:
             nested = self.below[node_id]

@@ -6,10 +6,8 @@ reports beyond any orchestrator's.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from strands.agent import AgentResult
 from strands.interrupt import Interrupt
 from strands.multiagent.base import MultiAgentResult, NodeResult, Status
@@ -19,13 +17,8 @@ from strands.telemetry.metrics import EventLoopMetrics
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import UnencodableValueError
+from strands_dapr_session.hooks.results import decode_output, encode_output
 from strands_dapr_session.records.codec import pack_value
-
-
-class RecordedOutput(BaseModel):
-    """Structured output whose type is not what it was: it still shows, and becomes JSON, as it did."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 def encode_result(result: NodeResult) -> dict[str, Any]:
@@ -82,15 +75,15 @@ def _decode_value(recorded: dict[str, Any], executor: Any) -> Any:
 
 
 def _encode_agent(result: AgentResult) -> dict[str, Any]:
-    output = result.structured_output
     return {
         "type": "agent",
         "stop_reason": result.stop_reason,
         "message": result.message,
-        "usage": dict(result.metrics.accumulated_usage),
-        "metrics": dict(result.metrics.accumulated_metrics),
+        # A node of the user's own may put anything into a result, and Strands would not mind.
+        "usage": dict(getattr(result.metrics, "accumulated_usage", {})),
+        "metrics": dict(getattr(result.metrics, "accumulated_metrics", {})),
         "state": _plain_state(result.state),
-        "output": None if output is None else output.model_dump_json(),
+        "output": encode_output(result.structured_output),
     }
 
 
@@ -110,21 +103,8 @@ def _decode_agent(recorded: dict[str, Any], executor: Any) -> AgentResult:
         message=recorded["message"],
         metrics=metrics,
         state=recorded["state"],
-        structured_output=_decode_output(recorded["output"], strands_compat.structured_output_model(executor)),
+        structured_output=decode_output(recorded["output"], strands_compat.structured_output_model(executor)),
     )
-
-
-def _decode_output(text: str | None, model: Any) -> BaseModel | None:
-    """Make an object of the agent's output type again, if that says the same as the recorded one did."""
-    if text is None:
-        return None
-    try:
-        output: BaseModel = model.model_validate_json(text)
-        if output.model_dump_json() == text:
-            return output
-    except (ValueError, AttributeError, TypeError):
-        pass
-    return RecordedOutput(**json.loads(text))
 
 
 def _encode_orchestrator(result: MultiAgentResult) -> dict[str, Any]:

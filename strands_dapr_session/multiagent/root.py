@@ -100,14 +100,14 @@ class Root:
         for node_id, node in orchestrator.nodes.items():
             path = f"{scope}/{quote(node_id)}" if scope else quote(node_id)
             executor = node.executor
-            if isinstance(executor, Agent):
+            if strands_compat.is_a(executor, Agent):
                 borrower = Borrower(lambda records, node_id=node_id: orchestration.keep(node_id, records))  # type: ignore[misc]
                 recording = Recording(self.journal, path, self.settings, borrower, self.found)
                 orchestration.adopt(node_id, recording, borrower)
                 self._agents.append((recording, executor))
                 self._first[path] = (copy.deepcopy(executor.messages), executor.state.get())
                 self._listen(executor)
-            elif isinstance(executor, (Graph, Swarm)) and executor.session_manager is None:
+            elif strands_compat.is_a(executor, Graph, Swarm) and getattr(executor, "session_manager", None) is None:
                 orchestration.below[node_id] = self._attach(executor, path)
         orchestration.register()
         return orchestration
@@ -245,7 +245,7 @@ class Root:
         run = orchestration.run
         if run is None or run.is_announced or not run.is_resumed or run.is_answered or task is None:
             return
-        if self.pack_task(task) == run.task:
+        if self.pack_task(task) == run.task or self._are_answers_again(task):
             return
         unfinished = self.unpack_task(run.task)
         name = orchestration.shape.orchestrator.id
@@ -266,6 +266,13 @@ class Root:
             unfinished,
         )
 
+    def _are_answers_again(self, task: Any) -> bool:
+        """Tell whether the caller says again what it answered before the run was stopped."""
+        given = strands_compat.answered_by(task)
+        interrupts = strands_compat.orchestrator_interrupts(self.orchestration.shape.orchestrator)["interrupts"]
+        answered = {id_ for id_, each in interrupts.items() if each.get("response") is not None}
+        return bool(given) and given <= answered
+
     def _refuse(self) -> None:
         """Let go of the journal before Strands is stopped, at a place from which no event follows."""
         self.orchestration.run = None
@@ -273,15 +280,12 @@ class Root:
         io_thread.run_sync(self.release())
 
 
-class _Tap:
+class _Tap(strands_compat.WatchedTracer):
     """A tracer that tells us the caller's task. Strands passes it to nothing else on resume; `tracer` is public."""
 
     def __init__(self, tracer: Any, see: Callable[[Any], None]) -> None:
-        self._tracer = tracer
+        super().__init__(tracer)
         self._see = see
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracer, name)
 
     def start_multiagent_span(self, task: Any, *args: Any, **kwargs: Any) -> Any:
         self._see(task)

@@ -65,7 +65,7 @@ class SubAgentHooks(HookProvider):
         tool_use_id = str(event.tool_use["toolUseId"])
         if parent is None or parent.invocation is None or tool_use_id not in parent.batch or event.cancel_tool:
             return
-        if isinstance(agent, Agent) and not strands_compat.has_own_session(agent):
+        if strands_compat.is_a(agent, Agent) and not strands_compat.has_own_session(agent):
             self._listen(agent)
             answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
             _call.set(_Call(parent, tool_use_id, agent, answers))
@@ -94,7 +94,7 @@ class SubAgentHooks(HookProvider):
         parent = self._recordings.find(event.agent)
         tool = event.selected_tool
         agent = getattr(tool, "agent", None)
-        if parent is None or not isinstance(agent, Agent):
+        if parent is None or not strands_compat.is_a(agent, Agent):
             return
         recording = self._recordings.find(agent)
         tool_use_id = str(event.tool_use["toolUseId"])

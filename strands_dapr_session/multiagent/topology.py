@@ -10,6 +10,7 @@ from strands import Agent
 from strands.multiagent.graph import Graph
 from strands.multiagent.swarm import Swarm
 
+from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DriftError
 from strands_dapr_session.hooks.drift import fingerprint
 from strands_dapr_session.records.codec import pack_value, unpack_value
@@ -82,9 +83,9 @@ def _describe_edge(edge: Any) -> str:
 
 
 def _describe_executor(executor: Any) -> Any:
-    if isinstance(executor, Agent):
+    if strands_compat.is_a(executor, Agent):
         return ["agent", executor.name, fingerprint(executor)]
-    if isinstance(executor, (Graph, Swarm)):
+    if strands_compat.is_a(executor, Graph, Swarm):
         return _describe(executor)
     return f"{type(executor).__module__}.{type(executor).__qualname__}"
 

@@ -19,10 +19,13 @@ _OF_AGENTS: Final = ("messages", "state", "interrupt_state", "model_state")
 """What Strands keeps of an agent that a person interrupted (`Graph` and `Swarm`, 1.43 to 1.62)."""
 
 
-def strip(interrupts: Mapping[str, Any]) -> dict[str, Any]:
-    """Take out what is recorded in the scopes of the agents."""
+def strip(orchestration: Orchestration) -> dict[str, Any]:
+    """Take out of an orchestrator's state what is recorded in the scopes of its agents."""
+    interrupts = strands_compat.orchestrator_interrupts(orchestration.shape.orchestrator)
     context = {
-        name: {key: part for key, part in value.items() if key not in _OF_AGENTS} if isinstance(value, dict) else value
+        name: {key: part for key, part in value.items() if key not in _OF_AGENTS}
+        if name in orchestration.agents and isinstance(value, dict)
+        else value
         for name, value in interrupts["context"].items()
     }
     return {"interrupts": interrupts["interrupts"], "context": context, "activated": interrupts["activated"]}

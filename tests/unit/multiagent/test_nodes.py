@@ -15,7 +15,8 @@ from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult
 
 from strands_dapr_session import DaprSessionManager, StoreError, idempotency_key
 from strands_dapr_session.hooks.in_doubt import UNKNOWN_OUTCOME
-from strands_dapr_session.multiagent.results import RecordedOutput, decode_result, encode_result
+from strands_dapr_session.hooks.results import RecordedOutput
+from strands_dapr_session.multiagent.results import decode_result, encode_result
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import Delay, FaultyStore, outage

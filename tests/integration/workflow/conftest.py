@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dev.nursery import Child, Nursery
 from dev.servers import RedisServer, RedisState, WorkflowStack
 from strands_dapr_session import AgentClient, io_thread
 from strands_dapr_session.journal.journal import Journal
@@ -27,61 +25,39 @@ DEADLINE = 45.0
 """Seconds after which something that should happen has not: a limit for what hangs, no measure of how fast it is."""
 
 
-class Worker:
-    """A worker process."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
 class Stage:
     """A stack, the workers on it, and what they write down."""
 
-    def __init__(self, stack: WorkflowStack, redis: RedisServer, place: Path, closing: ExitStack) -> None:
+    def __init__(self, stack: WorkflowStack, redis: RedisServer, place: Path, nursery: Nursery) -> None:
         self.stack = stack
         self.redis = redis
         self.place = place
         self.ledger = Ledger(place / "ledger")
         self.store = f"dapr://statestore?address={stack.daprd.address}"
-        self.workers: list[Worker] = []
-        self.closing = closing
+        self.workers: list[Child] = []
+        self.nursery = nursery
 
     def client(self) -> AgentClient:
         return AgentClient(store=self.store)
 
-    def start(self, *agents: str, count: int = 1, wait: bool = True, **options: Any) -> list[Worker]:
+    def start(self, *agents: str, count: int = 1, wait: bool = True, **options: Any) -> list[Child]:
         """Start workers, and wait until they work."""
         environment = os.environ | self.stack.daprd.client_environment | {"WORKFLOW_TEST_PLACE": str(self.place)}
-        command = [sys.executable, "-m", "tests.integration.workflow.program", *agents]
-        command += ["--options", json.dumps({"lease": 1.5, **options})]
+        arguments = [*agents, "--options", json.dumps({"lease": 1.5, **options})]
         started = []
         for _ in range(count):
-            number = len(self.workers)
-            log = self.closing.enter_context((self.place / f"worker-{number}.log").open("wb"))
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-            self.closing.callback(self._end, process)
-            started.append(Worker(process))
+            log = self.place / f"worker-{len(self.workers)}.log"
+            started.append(self.nursery.start(arguments, environment, log))
             self.workers.append(started[-1])
         if wait:
             pids = {str(worker.pid) for worker in started}
             self.until(lambda: pids <= {card.worker.split("/")[2] for card in self.cards()}, "the workers to begin")
         return started
 
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
+    def close(self) -> None:
+        """Kill the workers that are left."""
+        for worker in self.workers:
+            worker.kill()
 
     def cards(self) -> list[Card]:
         return io_thread.run_sync(list_cards(open_store(self.store)))
@@ -121,17 +97,25 @@ class Stage:
         journal = Journal(open_store(self.store), session_id, "default")
         self.until(lambda: len(journal.load_sync().scope("").results) == count, f"{count} results")
 
-    def worker_of(self, entry: Entry) -> Worker:
+    def worker_of(self, entry: Entry) -> Child:
         return next(worker for worker in self.workers if worker.pid == entry.pid)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.place.glob("worker-*.log")))
 
 
+@pytest.fixture(scope="package")
+def nursery() -> Iterator[Nursery]:
+    with Nursery("tests.integration.workflow.program") as started:
+        yield started
+
+
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def stage(nursery: Nursery) -> Iterator[Stage]:
     with ExitStack() as closing:
         place = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
         redis = closing.enter_context(RedisServer(durable=True))
         stack = closing.enter_context(WorkflowStack([RedisState("statestore", redis.address, actors=True)]))
-        yield Stage(stack, redis, place, closing)
+        stage = Stage(stack, redis, place, nursery)
+        closing.callback(stage.close)
+        yield stage

@@ -20,8 +20,8 @@ from strands_dapr_session import AgentWorker, DaprSessionManager
 from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.model import ScriptedModel
 
-PLACE = Path(os.environ.get("WORKFLOW_TEST_PLACE", "."))
-LEDGER = Ledger(PLACE / "ledger")
+PLACE = Path()
+LEDGER = Ledger(PLACE)
 
 
 async def gate(name: str) -> None:
@@ -178,17 +178,16 @@ AGENTS: dict[str, Any] = {
 """Builders by name; ``name=builder`` on the command line registers one under another name."""
 
 
-def main() -> None:
+def main(given: list[str]) -> None:
+    global PLACE, LEDGER  # noqa: PLW0603 - tools are plain functions and find them here
+    PLACE = Path(os.environ["WORKFLOW_TEST_PLACE"])
+    LEDGER = Ledger(PLACE / "ledger")
     arguments = argparse.ArgumentParser()
     arguments.add_argument("agents", nargs="+")
     arguments.add_argument("--options", type=json.loads, default={})
-    options = arguments.parse_args()
+    options = arguments.parse_args(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
     pairs = [each.partition("=") for each in options.agents]
     worker = AgentWorker({name: AGENTS[builder or name] for name, _, builder in pairs}, **options.options)
     LEDGER.note("worker", agents=options.agents)
     worker.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -78,11 +78,12 @@ def test_a_sidecar_of_another_application_is_refused(stage: Stage) -> None:
     with RedisServer() as redis:
         state = RedisState("statestore", redis.address, actors=True, metadata=shared)
         with WorkflowStack([state], app_id="workers") as stack, WorkflowStack([state], app_id="web") as web:
-            other = Stage(stack, redis, stage.place, stage.closing)
+            other = Stage(stack, redis, stage.place, stage.nursery)
             other.start("agent")
             client = AgentClient(store=f"dapr://statestore?address={web.daprd.address}")
             with pytest.raises(WrongApplicationError, match=r"application 'workers'.*'web'"):
                 client.submit("agent", session_id="s", prompt="say hello")
+            other.close()
 
 
 def test_a_sidecar_without_scheduler_or_actors_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.errors import (
         ConfigurationError,
         DamagedDataError,
+        DeadlineError,
         DriftError,
         DurableSessionError,
         FencedError,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         WrongApplicationError,
     )
     from strands_dapr_session.hooks.checkpoint import CheckpointHooks
+    from strands_dapr_session.hooks.deadlines import Deadlines
     from strands_dapr_session.hooks.in_doubt import in_doubt, reconcile
     from strands_dapr_session.hooks.resume import ResumeHook
     from strands_dapr_session.hooks.retry import Retries, RetryPolicy, is_transient
@@ -68,6 +70,8 @@ __all__ = [
     "ConfigurationError",
     "DamagedDataError",
     "DaprSessionManager",
+    "DeadlineError",
+    "Deadlines",
     "DriftError",
     "DuplicateAgentError",
     "DurableSessionError",
@@ -120,6 +124,7 @@ _HOMES = {
     "AgentWorker": "workflow.worker",
     "CheckpointHooks": "hooks.checkpoint",
     "DaprSessionManager": "session_manager",
+    "Deadlines": "hooks.deadlines",
     "DuplicateAgentError": "strands_compat",
     "ResumeHook": "hooks.resume",
     "Resumed": "abandoned",

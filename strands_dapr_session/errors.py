@@ -136,8 +136,30 @@ class LimitReachedError(DurableSessionError):
     """An unfinished run of a graph or swarm cannot go on under its limits. The message says which one to raise."""
 
 
+class DeadlineError(DurableSessionError, TimeoutError):
+    """A tool, a model call or an invocation took longer than it may, and was given up on.
+
+    Attributes:
+        seconds: How long it might have taken.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        """Say what took how long, and what becomes of it."""
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class ParkedError(DurableSessionError):
-    """An unfinished invocation was tried so often without getting any further that it is not tried again by itself."""
+    """An unfinished invocation was tried so often without getting any further that it is not tried again by itself.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        """Say why, and what to do about it."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class NothingUnfinishedError(DurableSessionError):

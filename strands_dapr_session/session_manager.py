@@ -13,6 +13,7 @@ from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.ceiling import Ceiling
 from strands_dapr_session.hooks.checkpoint import CheckpointHooks
+from strands_dapr_session.hooks.deadlines import Deadlines
 from strands_dapr_session.hooks.ownership import Found, Owner
 from strands_dapr_session.hooks.parking import give_up, restart
 from strands_dapr_session.hooks.recording import Recording, Recordings
@@ -20,6 +21,7 @@ from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.hooks.retry import Retries
 from strands_dapr_session.hooks.retrying import RetryHook
 from strands_dapr_session.hooks.settings import DriftMode, Settings, UnfinishedMode
+from strands_dapr_session.hooks.timekeeping import TimekeepingHook
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.sessions import delete_session
@@ -65,6 +67,7 @@ class DaprSessionManager(SessionManager):
         drift: DriftMode = "warn",
         unfinished: UnfinishedMode = "refuse",
         retry: RetryPolicy | Retries | None = None,
+        deadlines: Deadlines | None = None,
         max_attempts: int | None = None,
         on_busy: OnBusy = "wait",
         busy_timeout: float = 30.0,
@@ -86,6 +89,7 @@ class DaprSessionManager(SessionManager):
                 with an error that names it, or ``"resume"`` and leave the new one undone. See also `abandon`.
             retry: What is tried again when it fails, when, and how often: one `RetryPolicy` for model calls and tools,
                 or `Retries` with one for each. Counts and times are recorded: a crash changes neither.
+            deadlines: How long tools, model calls and invocations may take. See `Deadlines`.
             max_attempts: How many tries of an invocation may end at the same place, with no step recorded in between,
                 before it is parked: it then raises `ParkedError` until it is let go on with `restart`. A try is a
                 process that died with it, or a call that raised. None: any number.
@@ -109,6 +113,7 @@ class DaprSessionManager(SessionManager):
         self._resume = ResumeHook(self._recordings)
         self._subagents = SubAgentHooks(self._recordings, self._listen)
         self._ceiling = Ceiling()
+        self._timekeeping = TimekeepingHook(self._recordings, deadlines or Deadlines())
         self._retry = RetryHook(self._recordings)
         self._heard: weakref.WeakSet[Agent] = weakref.WeakSet()
         self._roots: dict[str, Root] = {}
@@ -122,6 +127,7 @@ class DaprSessionManager(SessionManager):
         registry.add_hook(self._subagents)
         registry.add_hook(self._checkpoint)
         registry.add_hook(self._resume)
+        registry.add_hook(self._timekeeping)
         registry.add_hook(self._ceiling)
         registry.add_hook(self._retry)
 

@@ -6,7 +6,9 @@ from one that another hook is about to rewrite) up to, not including, 2.
 
 from __future__ import annotations
 
+import asyncio
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote
 
@@ -19,10 +21,24 @@ from strands.types.exceptions import SessionException
 
 from strands_dapr_session.errors import DurableSessionError
 
-try:  # since 1.62; kept out of `strands.middleware` until its contract is final
+try:  # since 1.62
+    from strands.middleware import ExecuteToolStage, InvokeModelStage
+except ImportError:
+    ExecuteToolStage = InvokeModelStage = None  # type: ignore[assignment]
+
+try:  # the same; kept out of `strands.middleware` until its contract is final
     from strands.middleware._agent_stream import AgentStreamStage
 except ImportError:
     AgentStreamStage = None  # type: ignore[assignment]
+
+try:
+    from strands._async import is_run_async_bridge
+except ImportError:  # before 1.6x, which has no deadlines either
+
+    def is_run_async_bridge() -> bool:
+        """Tell whether this runs in the temporary loop of a synchronous call."""
+        return False
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +62,12 @@ INTERRUPTED_TEXT: Final = "Tool was interrupted."
 
 AGENT_STREAM_STAGE: Final[Any] = AgentStreamStage
 """The stage around the event loop of a call, for `Agent.add_middleware`; None where Strands has none."""
+
+EXECUTE_TOOL_STAGE: Final[Any] = ExecuteToolStage
+"""The stage around a tool, for `Agent.add_middleware`; None where Strands has none."""
+
+INVOKE_MODEL_STAGE: Final[Any] = InvokeModelStage
+"""The stage around a model call, for `Agent.add_middleware`; None where Strands has none."""
 
 _HAS_PENDING_EXECUTION: Final = hasattr(_interrupt, "PendingToolExecution")
 """Since 1.52 the interrupt state has a field for a half-finished batch; before, two entries of its context."""
@@ -319,6 +341,16 @@ def stand_down(agent: Agent) -> None:
     strategy: Any = getattr(agent, "_retry_strategy", None)
     if type(strategy) is ModelRetryStrategy:
         strategy._current_attempt = strategy._max_attempts  # noqa: SLF001
+
+
+def forget_threads() -> None:
+    """Let the temporary event loop of a synchronous call end while a thread that was given up on goes on.
+
+    `asyncio.run` waits for the threads of the loop's executor, so the loop gets another one. Loops of the caller's own
+    are left as they are (`_async.run_async`, 1.62).
+    """
+    if is_run_async_bridge():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
 
 
 def is_structured_output(tool: object) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
 
 from strands.hooks import (
     AfterInvocationEvent,
@@ -39,11 +40,15 @@ if TYPE_CHECKING:
     from strands.hooks import HookRegistry
     from strands.types.content import Message
 
+    from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording, Recordings
     from strands_dapr_session.records.records import DocumentSet, Record
     from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
+
+_runs_for: Final[ContextVar[Invocation | None]] = ContextVar("strands_dapr_session_runs_for", default=None)
+"""The invocation for which the tool of this context was started. One that was given up on may end much later."""
 
 
 class CheckpointHooks(HookProvider):
@@ -282,6 +287,7 @@ class CheckpointHooks(HookProvider):
         """Let a tool start only on acknowledged ground."""
         recording = self._recordings.find(event.agent)
         tool_use_id = str(event.tool_use["toolUseId"])
+        _runs_for.set(None)
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             clear_key()  # a direct call, which nobody repeats
             return
@@ -296,6 +302,7 @@ class CheckpointHooks(HookProvider):
                 recording.journal.append(recording.note_status(RUNNING))
         await recording.check()
         await recording.barrier()
+        _runs_for.set(invocation)
         recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
         # Calls that share an id are told apart by what is asked.
         asked = [repr((name, event.tool_use["input"]))] if tool_use_id in recording.ambiguous else []
@@ -323,8 +330,8 @@ class CheckpointHooks(HookProvider):
             return
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             return
-        if recording.admitted.get(tool_use_id) not in {None, id(asyncio.get_running_loop())}:
-            return  # a background task: what the model got for this call is an acknowledgement
+        if _is_late(recording) or recording.admitted.get(tool_use_id) not in {None, id(asyncio.get_running_loop())}:
+            return  # the latter is a background task: what the model got for this call is an acknowledgement
         if strands_compat.is_structured_output(event.selected_tool) and event.result["status"] == "success":
             # What it made of the input is only in Strands' memory. It does nothing else, so it may well run again.
             recording.structured.add(tool_use_id)
@@ -389,6 +396,12 @@ class CheckpointHooks(HookProvider):
         except DurableSessionError as error:
             recording.fail(error)
             raise
+
+
+def _is_late(recording: Recording) -> bool:
+    """Tell whether the tool that ends here was given up on with its invocation, and is somebody else's by now."""
+    started_for = _runs_for.get()
+    return started_for is not None and started_for is not recording.invocation
 
 
 def _remove(calls: list[Any], call: object) -> bool:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError, UnencodableValueError
 from strands_dapr_session.hooks.drift import fingerprint
-from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, RUNNING, ToContinue, as_messages, pack_prompt
+from strands_dapr_session.hooks.invocation import (
+    FAILED,
+    INTERRUPTED,
+    PARKED,
+    RUNNING,
+    ToContinue,
+    as_messages,
+    pack_prompt,
+)
 from strands_dapr_session.hooks.results import pack_result
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
 
@@ -56,7 +64,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
     if result is None:
         recording.owed = True
         strands_compat.stop_waiting(agent, invocation.answers)
-        return [*recording.changes(agent, thorough=True), recording.note_status(FAILED)]
+        return [*recording.changes(agent, thorough=True), _failure(recording)]
     if result.stop_reason == "interrupt" or _still_waits(agent, result):
         if invocation.reinjected:
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
@@ -83,6 +91,12 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
 def _still_waits(agent: Agent, result: AgentResult) -> bool:
     """Tell whether a call was cancelled before the answers that came with it were used: they are waited for again."""
     return result.stop_reason == "cancelled" and bool(strands_compat.interrupt_state(agent)["activated"])
+
+
+def _failure(recording: Recording) -> Record:
+    if not recording.running.overdue:
+        return recording.note_status(FAILED)
+    return recording.note_status(PARKED, error="it took longer than it may")
 
 
 def beginning(recording: Recording, agent: Agent) -> InvocationStarted:

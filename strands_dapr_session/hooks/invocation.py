@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -82,6 +83,8 @@ class Invocation:
         attempt: 1 for the first process or call that works on it.
         tries: How many tries have ended where this one began; see `parking`.
         place: Where that is.
+        began: When it began, or was last answered by a person; seconds since the epoch.
+        overdue: It took longer than it may.
         progress: How far it has come.
         prompt: The messages that are to be appended, after hooks changed them.
         asked: What the caller asked for, to compare with: roles and contents.
@@ -106,6 +109,8 @@ class Invocation:
     attempt: int = 1
     tries: int = 0
     place: list[int] = field(default_factory=lambda: [0, 0, 0])
+    began: float = field(default_factory=time.time)
+    overdue: bool = False
     progress: Progress = field(default_factory=Progress)
     resumed: bool = False
     next_prompt: Messages | None = None
@@ -129,8 +134,8 @@ class Invocation:
             details["cut_off"] = True
         if self.asking:
             details["asking"] = list(self.asking)
-        where = {"invocation": self.id, "attempt": self.attempt, "tries": self.tries, "place": self.place}
-        return pack_value({**where, "state": state, **details}, path=STATUS)
+        where = {"attempt": self.attempt, "tries": self.tries, "place": self.place, "began": self.began}
+        return pack_value({"invocation": self.id, "state": state, **where, **details}, path=STATUS)
 
     def go_on_with(self, prompt: Messages) -> None:
         """Take another prompt, which a hook gave to the same call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
@@ -189,7 +190,8 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         attempt,
         tries,
         place,
-        progress,
+        began=time.time() if answered else status.get("began") or time.time(),
+        progress=progress,
         resumed=True,
         answered=answered,
         answers=_answers(recording, agent),

@@ -41,12 +41,17 @@ def count_tries(recording: Recording) -> tuple[int, list[int]]:
     if status.get("state") == INTERRUPTED:
         tries = 0  # it waited for a person
     limit = recording.settings.max_attempts
-    if status.get("state") == PARKED or (limit is not None and tries >= limit):
+    if status.get("state") == PARKED:
+        raise ParkedError(f"an invocation of {recording.name} is parked: {status.get('error')}. {HOW_TO_RESTART}")
+    if limit is not None and tries >= limit:
         raise ParkedError(
-            f"an invocation of {recording.name} is parked: its tries ended {tries} times at the same place, with no "
-            f"step recorded in between. {HOW_TO_RESTART}"
+            f"an invocation of {recording.name} is parked: {_reason(tries)}. {HOW_TO_RESTART}", _reason(tries)
         )
     return tries, place
+
+
+def _reason(tries: int) -> str:
+    return f"its tries ended {tries} times at the same place, with no step recorded in between"
 
 
 def _place(recording: Recording) -> list[int]:
@@ -58,7 +63,7 @@ def last_words(recording: Recording, error: BaseException) -> list[Record]:
     """Write down that an invocation is parked, if that is why a call ends before it has begun."""
     if not isinstance(error, ParkedError) or recording.status.get("state") == PARKED:
         return []
-    recording.status = {**recording.status, "state": PARKED, "error": str(error)}
+    recording.status = {**recording.status, "state": PARKED, "error": error.reason}
     return [Noted(recording.scope, STATUS, pack_value(recording.status, path=STATUS))]
 
 
@@ -78,7 +83,7 @@ async def restart(journal: Journal) -> list[str]:
     for scope in view.scopes.values():
         status: dict[str, Any] = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
         if status.get("state") == PARKED:
-            status = {**status, "state": FAILED, "tries": -1, "place": None}
+            status = {**status, "state": FAILED, "tries": -1, "place": None, "began": None}
             notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
     await journal.release(*notes)
     return [note.scope for note in notes if isinstance(note, Noted)]

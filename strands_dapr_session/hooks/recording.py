@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import Counter, deque
@@ -52,6 +53,7 @@ class Recording:
         results: Recorded results of the batch of tools that is under way, packed, by tool use id.
         in_doubt: Tools of that batch that an earlier process started and that have no result.
         tries: The last failure of each tool call of that batch, and of the model call, that is tried again.
+        pause_ends: When the last pause before another attempt ends or ended, in monotonic seconds.
         admitted: The event loop on which each tool of that batch was started; a background task ends on another.
         owed: The last invocation is unfinished and nothing here runs it.
         status: The note that says how the last invocation stands.
@@ -93,6 +95,7 @@ class Recording:
         self.results: dict[str, bytes] = {}
         self.in_doubt: set[str] = set()
         self.tries: dict[str, Tried] = {}
+        self.pause_ends = -math.inf
         self.admitted: dict[str, int] = {}
         self.owed = False
         self.status: dict[str, Any] = {}

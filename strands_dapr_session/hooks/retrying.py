@@ -67,7 +67,7 @@ class RetryHook(HookProvider):
         if recording is None or recording.invocation is None:
             return
         tried = recording.tries.get(str(event.tool_use["toolUseId"]))
-        if tried is not None and not await _pause(event.agent, tried):
+        if tried is not None and not await _pause(event.agent, recording, tried):
             event.cancel_tool = "Tool execution cancelled"
 
     async def _after_tool(self, event: AfterToolCallEvent) -> None:
@@ -101,7 +101,7 @@ class RetryHook(HookProvider):
         """Wait until the next attempt is due."""
         recording = self._recordings.find(event.agent)
         if recording is not None and recording.invocation is not None and MODEL_CALL in recording.tries:
-            await _pause(event.agent, recording.tries[MODEL_CALL])
+            await _pause(event.agent, recording, recording.tries[MODEL_CALL])
 
     async def _after_model(self, event: AfterModelCallEvent) -> None:
         """Ask for another attempt."""
@@ -151,7 +151,7 @@ async def _note(recording: Recording, what: str, error: BaseException, policy: R
     return delay is not None
 
 
-async def _pause(agent: Agent, tried: Tried) -> bool:
+async def _pause(agent: Agent, recording: Recording, tried: Tried) -> bool:
     """Wait until the next attempt is due; false if the agent is cancelled meanwhile.
 
     Clocks of machines differ: no pause is longer than was decided, whatever the time seems to be.
@@ -160,7 +160,7 @@ async def _pause(agent: Agent, tried: Tried) -> bool:
         return True
     signal = getattr(agent, "cancel_signal", None)
     left = min(tried.at + tried.delay - time.time(), tried.delay)
-    due = time.monotonic() + left
+    recording.pause_ends = due = time.monotonic() + left
     while (left := due - time.monotonic()) > 0:
         if signal is not None and signal.is_set():
             return False

@@ -141,6 +141,12 @@ class Journal:
             and tenure.is_of_this_process
         )
 
+    @property
+    def silence(self) -> float:
+        """Seconds since anything was last acknowledged for this owner; 0 if the journal is not owned."""
+        tenure = self._tenure
+        return tenure.committer.silence if tenure is not None and tenure.committer is not None else 0.0
+
     async def acquire(self, first: Sequence[Record] = ()) -> Acquisition:
         """Become the owner, so that records can be appended. Makes the journal if there is none.
 

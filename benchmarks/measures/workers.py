@@ -20,7 +20,9 @@ from benchmarks.results import Row
 from benchmarks.worker_program import AGENT, Times, build_agent
 from dev.nursery import Child, Nursery
 from dev.servers import RedisServer, RedisState, WorkflowStack
-from strands_dapr_session import AgentClient
+from strands_dapr_session import AgentClient, io_thread
+from strands_dapr_session.stores.locate import open_store
+from strands_dapr_session.workflow.crew import list_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +61,17 @@ class _Stage:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+    def wait_for_crew(self) -> None:
+        """Wait until all workers work."""
+        pids = {str(worker.pid) for worker in self.workers}
+        deadline = time.monotonic() + _DEADLINE
+        while not pids <= {
+            card.worker.split("/")[2] for card in io_thread.run_sync(list_cards(open_store(self.store)))
+        }:
+            if time.monotonic() > deadline:
+                raise TimeoutError((self.directory / "workers.log").read_text(errors="replace")[-2000:])
+            time.sleep(0.05)
 
     def moments(self, what: str, run: str) -> list[tuple[float, int]]:
         """Read when something happened in a run, and in which process."""
@@ -164,6 +177,7 @@ def _failover(stage: _Stage, client: AgentClient, number: signal.Signals, what: 
         def tools(name: str = run.invocation_id) -> list[tuple[float, int]]:
             return stage.moments("tool", name)
 
+        stage.wait_for_crew()  # or it is the start of a worker that is measured
         _, pid = stage.wait(tools, 1)
         time.sleep(random.uniform(0, 0.3))  # not always at the same place of whatever comes round again
         victim = next(worker for worker in stage.workers if worker.pid == pid)

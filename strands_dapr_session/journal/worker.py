@@ -62,11 +62,15 @@ class Identity:
             return None
         return cls(*fields)
 
-    def is_gone(self, here: Identity) -> bool:
-        """Tell whether the process surely does not run any more."""
+    def is_neighbour(self, here: Identity) -> bool:
+        """Tell whether both can ask the same kernel for each other's processes."""
         if not (self.boot and self.namespace and self.started and self.pid.isdigit()):
             return False
-        if (self.boot, self.namespace) != (here.boot, here.namespace):
+        return (self.boot, self.namespace) == (here.boot, here.namespace)
+
+    def is_gone(self, here: Identity) -> bool:
+        """Tell whether the process surely does not run any more."""
+        if not self.is_neighbour(here):
             return False
         try:
             os.kill(int(self.pid), 0)

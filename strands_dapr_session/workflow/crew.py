@@ -21,6 +21,7 @@ from strands_dapr_session.records.frames import seal
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import WORKERS, card_key
+from strands_dapr_session.workflow.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,7 @@ class Crew:
         self._writing = asyncio.Lock()
         self._seen: dict[str, _Sighting] = {}
         self._looked = 0.0
+        self._vigil = Vigil()
 
     # -- this worker ---------------------------------------------------------------------------------------------
 
@@ -132,8 +134,13 @@ class Crew:
         name = this_process.name
         await documents.change(self._store, WORKERS, lambda now: {**(now or {}), self.token: name})
 
+    async def wait(self, seconds: float) -> None:
+        """Wait, but no longer than until a worker of this machine is gone."""
+        await self._vigil.wait(seconds)
+
     async def leave(self) -> None:
         """Be known no more."""
+        self._vigil.keep(())
         await self._strike(self.token)
 
     async def announce(self) -> None:
@@ -191,13 +198,16 @@ class Crew:
                 seen.since = now
         self._looked = now
         others = {token: name for token, name in tokens.items() if token != self.token}
-        for key, token in keys.items():
+        fresh = {card_key(token): token for token in others.keys() - self._seen.keys()}
+        if fresh:
+            self._seen.update({token: _Sighting(None, now) for token in fresh.values()})
+            entries = {**entries, **await self._store.get_many(list(fresh))}
+        for key, token in {**keys, **fresh}.items():
             self._see(token, key, entries.get(key), now)
-        for token in others.keys() - self._seen.keys():
-            self._seen[token] = _Sighting(None, now)
         for token, seen in list(self._seen.items()):
             if token not in others and now - seen.since > _REMEMBERED * self._lease:
                 del self._seen[token]  # nobody has asked for long
+        self._vigil.keep(others.values())
         return [self._last_card(token, name) for token, name in others.items() if self.is_dead(name)]
 
     def _see(self, token: str, key: str, entry: Entry | None, now: float) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from asyncio import sleep
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from strands_dapr_session import io_thread, strands_compat
@@ -267,12 +267,11 @@ class AgentWorker:
     async def _watch(self, runs: Runs, crew: Crew, attending: Attending) -> None:
         """Say that this worker lives, and look after the runs of those that do not."""
         interval = min(self._settings.lease / _BEATS_PER_LEASE / _LOOKS_PER_BEAT, _LONGEST_INTERVAL)
-        number = 0
+        next_beat = 0.0
         while True:
-            await sleep(interval)
-            number += 1
             try:
-                if number % _LOOKS_PER_BEAT == 0:
+                if time.monotonic() >= next_beat:
+                    next_beat = time.monotonic() + self._settings.lease / _BEATS_PER_LEASE
                     await crew.announce()
                     attending.check(await runs.states(list(attending.in_hand)))
                 await attending.look_around()
@@ -285,6 +284,7 @@ class AgentWorker:
                         await crew.bury(card.worker)
             except DurableSessionError as error:
                 logger.warning("store=<%s>, error=<%s> | the other workers cannot be seen", self._store.name, error)
+            await crew.wait(interval)
 
     # -- on the loop of an attempt -------------------------------------------------------------------------------
 

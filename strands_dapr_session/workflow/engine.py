@@ -104,6 +104,7 @@ class Engine:
                 continue
             problem = _problem(metadata)
             if problem is None:
+                _tell_resiliency(metadata)
                 return str(metadata.id)
             if not await backoff.pause():
                 raise WorkflowUnavailableError(f"the Dapr sidecar at {self.address} cannot run workflows: {problem}")
@@ -238,6 +239,18 @@ def _problem(metadata: Any) -> str | None:
             "finished by `resume_abandoned`"
         )
     return None
+
+
+def _tell_resiliency(metadata: Any) -> None:
+    """Say which Resiliency resources apply, as far as the sidecar tells: their names."""
+    names = ", ".join(sorted(each.name for each in getattr(metadata, "resiliencies", ())))
+    if names:
+        logger.warning(
+            "app_id=<%s>, resiliencies=<%s> | Dapr's own retries and timeouts are safe and make fencing and takeovers "
+            "slower; a timeout for workflow actors delivers runs again that are under way. See docs/workers.md",
+            metadata.id,
+            names,
+        )
 
 
 async def in_loop_of_sdk(coro: Any) -> Any:

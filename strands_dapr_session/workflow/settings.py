@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.errors import ConfigurationError, DeadlineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class WorkerSettings:
         max_attempts: Attempts that may end at the same place, with no step recorded in between, before a run is parked:
             one that kills its workers must not do so for ever. Its journal counts them, and this worker those that
             end before the agent is called.
-        retry_on: Exceptions of an agent after which its run is tried again. Others fail it at once; what is transient
-            is best retried where it happens, see `RetryPolicy`.
+        retry_on: Exceptions of an agent after which its run is tried again: what hung may not hang the next time.
+            Others fail it at once; what is transient is best retried where it happens, see `RetryPolicy`.
         misfit_timeout: Seconds for which a run is offered to workers that do not know its agent, or refuse to resume
             it because of drift, before it is given up. A rolling upgrade takes minutes.
         drain: Seconds that runs have to finish when the worker is told to end. Kubernetes kills after 30.
@@ -27,7 +27,7 @@ class WorkerSettings:
     lease: float = 3.0
     max_concurrent_runs: int = 32
     max_attempts: int = 5
-    retry_on: tuple[type[BaseException], ...] = ()
+    retry_on: tuple[type[BaseException], ...] = (DeadlineError,)
     misfit_timeout: float = 600.0
     drain: float = 20.0
 

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from strands_dapr_session import io_thread, strands_compat
-from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.errors import ConfigurationError, DeadlineError, DurableSessionError
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.session_manager import DaprSessionManager
@@ -78,7 +78,7 @@ class AgentWorker:
         lease: float = 3.0,
         max_concurrent_runs: int = 32,
         max_attempts: int = 5,
-        retry_on: tuple[type[BaseException], ...] = (),
+        retry_on: tuple[type[BaseException], ...] = (DeadlineError,),
         misfit_timeout: float = 600.0,
         drain: float = 20.0,
     ) -> None:

@@ -16,7 +16,7 @@ from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.graph import Graph
 
-from strands_dapr_session import AgentWorker, DaprSessionManager
+from strands_dapr_session import AgentWorker, DaprSessionManager, Deadlines
 from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.model import ScriptedModel
 
@@ -155,6 +155,12 @@ def build_pair(session_id: str, session_manager: DaprSessionManager) -> Graph:  
     return builder.build()
 
 
+def build_hasty(session_id: str) -> Agent:
+    """Make an agent that is given up on when it is silent; with a session manager of its own."""
+    manager = DaprSessionManager(session_id, lease=1.5, max_attempts=5, deadlines=Deadlines(silence=0.5))
+    return Agent(model=ScriptedModel(Script()), tools=TOOLS, session_manager=manager, callback_handler=None)
+
+
 def build_broken(session_id: str) -> Agent:
     raise RuntimeError(f"no agent for {session_id}")
 
@@ -172,6 +178,7 @@ AGENTS: dict[str, Any] = {
     "v1": upgraded("1"),
     "v2": upgraded("2"),
     "pair": build_pair,
+    "hasty": build_hasty,
     "broken": build_broken,
     "forgetful": build_forgetful,
 }

@@ -99,6 +99,51 @@ def test_a_sidecar_without_scheduler_or_actors_says_what_it_lacks(monkeypatch: p
         AgentClient(store="memory://alone", sidecar=address).submit("agent", session_id="s", prompt="say hello")
 
 
+RESILIENCY = """
+apiVersion: dapr.io/v1alpha1
+kind: Resiliency
+metadata: {name: store-policies}
+spec:
+  policies:
+    retries:
+      thrice: {policy: constant, duration: 50ms, maxRetries: 3}
+    timeouts:
+      short: 2s
+    circuitBreakers:
+      wary: {maxRequests: 1, timeout: 1s, trip: consecutiveFailures >= 50}
+  targets:
+    components:
+      statestore:
+        outbound: {retry: thrice, timeout: short, circuitBreaker: wary}
+"""
+
+
+def test_policies_of_resiliency_for_the_store_are_safe(stage: Stage) -> None:
+    with RedisServer() as redis, WorkflowStack([RedisState("statestore", redis.address, actors=True)]) as stack:
+        stack.daprd.stop()
+        state = RedisState("statestore", redis.address, actors=True)
+        with Daprd(
+            [state],
+            app_id="resilient",
+            resiliency=RESILIENCY,
+            placement=stack.placement,
+            scheduler=stack.scheduler,
+        ) as daprd:
+            stack.daprd = daprd
+            other = Stage(stack, redis, stage.place, stage.nursery)
+            (first, _) = other.start("agent", count=2)
+            run = other.client().submit("agent", session_id="resilient", prompt="batch resilient")
+            victim = other.worker_of(other.started("resilient", 3))
+            other.recorded("resilient", 2)
+            victim.kill()
+            other.open("resilient")
+            assert str(run.result(timeout=30)).strip() == "done"
+            assert other.counts("resilient") == {1: 1, 2: 1, 3: 2}
+            assert "resiliencies=<store-policies>" in other.logs()
+            other.close()
+            assert not first.is_running
+
+
 def test_a_worker_without_agents_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="at least one agent"):
         AgentWorker(store="memory://none").start()

@@ -160,6 +160,20 @@ def test_a_run_that_fails_says_why_and_can_be_restarted(client: AgentClient) -> 
         run.restart()
 
 
+@pytest.mark.parametrize("kind", ["batch", "blocked"])
+def test_a_run_that_hangs_is_tried_again(stage: Stage, client: AgentClient, kind: str) -> None:
+    (worker,) = stage.start("hasty")
+    run = client.submit("hasty", session_id=f"hasty-{kind}", prompt=f"{kind} hasty-{kind}")
+    number = 3 if kind == "batch" else 1
+    stage.until(lambda: stage.counts(f"hasty-{kind}").get(number) == 2, "the second try")
+    stage.open(f"hasty-{kind}")
+    assert str(run.result(timeout=30)).strip() == "done"
+    ended = [attempt.ended for attempt in run.status().attempts]
+    assert ended == ["failed"] * (len(ended) - 1) + ["completed"]
+    assert "DeadlineError" in run.status().attempts[0].detail
+    worker.kill()
+
+
 def test_a_run_that_kills_its_workers_is_parked_and_can_be_restarted(stage: Stage, client: AgentClient) -> None:
     run = client.submit("agent", session_id="deadly", prompt="deadly weapon")
     for number in range(1, 3):

@@ -28,6 +28,7 @@ _FINISHED_WITHIN = 900.0
 _LEASE = 1.5
 _LONGEST_STOP = 3 * _LEASE
 _LOG_LINES = 15
+_KINDS = 4
 
 
 @dataclass
@@ -150,7 +151,7 @@ def _go_through(world: _World, client: AgentClient, options: Namespace) -> list[
             time.sleep(0.2)  # the sidecar is away; to submit again is no other run
         now = time.monotonic()
         world.wake(now)
-        if now >= next_fault:
+        if now >= next_fault and (len(runs) < options.runs or len(world.faults) < _KINDS):
             world.disturb()
             next_fault = now + world.chance.uniform(0.5, 1.5) * options.every
         time.sleep(0.05)

@@ -26,6 +26,7 @@ from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.sessions import delete_session
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
+from strands_dapr_session.multiagent.attached import AttachedHooks
 from strands_dapr_session.multiagent.root import Root
 from strands_dapr_session.multiagent.subagents import SubAgentHooks
 from strands_dapr_session.stores.locate import open_store
@@ -111,6 +112,7 @@ class DaprSessionManager(SessionManager):
         self._recordings = Recordings(self._begin)
         self._checkpoint = CheckpointHooks(self._recordings)
         self._resume = ResumeHook(self._recordings)
+        self._attached = AttachedHooks(self._recordings)
         self._subagents = SubAgentHooks(self._recordings, self._listen)
         self._ceiling = Ceiling()
         self._timekeeping = TimekeepingHook(self._recordings, deadlines or Deadlines())
@@ -124,6 +126,7 @@ class DaprSessionManager(SessionManager):
         self._register_agent(registry)
 
     def _register_agent(self, registry: HookRegistry) -> None:
+        registry.add_hook(self._attached)
         registry.add_hook(self._subagents)
         registry.add_hook(self._checkpoint)
         registry.add_hook(self._resume)
@@ -209,6 +212,25 @@ class DaprSessionManager(SessionManager):
         root = self._roots.get(source.id)
         if root is not None:
             root.sync()
+
+    def attach(self, agent: Agent, scope: str) -> None:
+        """Record an agent that code of yours calls: a custom node of a graph, or a tool of an agent.
+
+        Such code runs again as a whole when it had not finished. The agent's calls in it are then not made again: one
+        that had finished returns its recorded result, and the one that was under way goes on inside its own batch of
+        tools. Calls are told apart by their order, so the code must make them in the same order with the same prompts;
+        from the first that differs on, they are made anew. With each visit of the node, or call of the tool, the agent
+        begins with the messages and the state that it was attached with. Called elsewhere, it is not recorded.
+
+        Args:
+            agent: The agent. Attach it once, when it is made.
+            scope: Names it below the node or tool call; agents that are called there need different ones.
+
+        Raises:
+            ConfigurationError: It has a session manager of its own, or is attached under another name.
+        """
+        self._attached.attach(agent, scope)
+        self._listen(agent)
 
     def abandon(self, built: Any) -> None:
         """Give up what an agent, graph or swarm has not finished, so that it takes something new. What it did stays.

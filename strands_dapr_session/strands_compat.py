@@ -41,7 +41,7 @@ except ImportError:  # before 1.6x, which has no deadlines either
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeGuard
 
     from strands import Agent
@@ -384,6 +384,17 @@ def next_input(event: AfterInvocationEvent) -> Any:
     return [] if has_inputs and event.result.stop_reason in {"end_turn", "stop_sequence"} else None
 
 
+def keep(agent: Agent) -> Callable[[], None]:
+    """Remember what `reset_executor_state` of a node sets back (1.43 to 1.62); the result undoes that."""
+    messages, state, model_state = agent.messages, agent.state, snapshot(agent, "model_state")
+
+    def put_back() -> None:
+        agent.messages, agent.state = messages, state
+        load(agent, model_state)
+
+    return put_back
+
+
 def add_usage(agent: Agent, usage: Mapping[str, int], latency: int, *, is_counted: bool) -> None:
     """Add token counts and milliseconds of the same invocation from an earlier call to the agent's metrics.
 
@@ -395,16 +406,23 @@ def add_usage(agent: Agent, usage: Mapping[str, int], latency: int, *, is_counte
         latency: The milliseconds.
         is_counted: The earlier call was one of this very agent, so that its totals have them.
     """
-    metrics = agent.event_loop_metrics
-    targets: list[Any] = []
     if not is_counted:
-        metrics.accumulated_metrics["latencyMs"] += latency
-        targets.append(metrics.accumulated_usage)
-    if metrics.latest_agent_invocation is not None:
-        targets.append(metrics.latest_agent_invocation.usage)
-    for target in targets:
-        for name, count in usage.items():
-            target[name] = target.get(name, 0) + count
+        add_totals(agent, usage, latency)
+    latest = agent.event_loop_metrics.latest_agent_invocation
+    if latest is not None:
+        _add(latest.usage, usage)
+
+
+def add_totals(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
+    """Add token counts and milliseconds to what an agent's metrics add up over all its invocations."""
+    metrics = agent.event_loop_metrics
+    metrics.accumulated_metrics["latencyMs"] += latency
+    _add(metrics.accumulated_usage, usage)
+
+
+def _add(target: Any, usage: Mapping[str, int]) -> None:
+    for name, count in usage.items():
+        target[name] = target.get(name, 0) + count
 
 
 def add_cycles(agent: Agent, count: int) -> None:

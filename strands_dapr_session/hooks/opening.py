@@ -73,6 +73,9 @@ def open_invocation(
         ParkedError: The owed invocation was tried as often as it may be.
     """
     if recording.visit is not None:
+        if recording.hands_out and last is not None and last.finished:
+            recording.replay = _last_result(recording, last)
+            return None
         return _open_visit(recording, event, last)
     found = _continued(recording, event, last) or _open_call(recording, event, key, last, finished)
     owed.found()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.hooks.invocation import STATUS
+from strands_dapr_session.hooks.documents import PROGRESS
+from strands_dapr_session.hooks.invocation import STATUS, Progress
 from strands_dapr_session.hooks.restore import refresh_agent, restore_agent
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import InvocationFinished
@@ -183,3 +184,10 @@ def restore_borrowed(recording: Recording, agent: Agent, view: View, *, may_wait
     """
     restore_agent(recording, agent, view, may_wait=may_wait)
     strands_compat.set_totals(agent, recording.documents.recorded(TOTALS) or {})
+
+
+def count_unfinished(recording: Recording, agent: Agent) -> None:
+    """Add what an unfinished invocation took to the metrics: they had it when it failed, if nobody goes on with it."""
+    if recording.owed:
+        progress = Progress.read(recording.documents.recorded(PROGRESS))
+        strands_compat.add_totals(agent, progress.usage, progress.latency)

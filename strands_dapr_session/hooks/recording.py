@@ -46,6 +46,8 @@ class Recording:
         found: What the journal held for everything below the agent's root when it was last read.
         visit: Names the occasion on which an orchestrator or a tool call runs the agent: an unfinished invocation is
             resumed by the same one only, whatever its prompt. None for an agent that users call.
+        hands_out: A call that has finished is made again, by something of which nothing else is recorded, and gets its
+            recorded result.
         beside: Gives records that belong with a tool's result: what the tool changed outside of the agent.
         nested: The last records of agents that ran as tools, by tool use id: they go with the tool's result.
         transcript: Shadow of the message list.
@@ -88,6 +90,7 @@ class Recording:
         self.ownership = ownership
         self.found = found
         self.visit: str | None = None
+        self.hands_out = False
         self.beside: Callable[[], list[Record]] = list
         self.nested: dict[str, list[Record]] = {}
         self.transcript = Transcript(scope)

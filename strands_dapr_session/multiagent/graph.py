@@ -70,6 +70,8 @@ class GraphShape:
                 "_internal_state": {"interrupt_state": interrupts},
             }
         )
+        for node in graph.state.interrupted_nodes:
+            node.execution_status = Status.INTERRUPTED  # also where it is among the completed, from an earlier visit
         graph.state.results = results
         graph.state.accumulated_usage = dict(state["usage"])
         graph.state.accumulated_metrics = dict(state["metrics"])

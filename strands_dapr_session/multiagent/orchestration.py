@@ -25,6 +25,9 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.hooks import owed as only_owed
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, INVOCATION_ID, RUNNING
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
+from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.multiagent import attached
+from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.run import Recorded, Run
 from strands_dapr_session.multiagent.swarm import SwarmShape
@@ -167,6 +170,10 @@ class Orchestration:
         run.number, run.batch, run.visits = recorded.batch["number"], owed, dict(recorded.batch["visits"])
         run.history = len(recorded.batch["state"]["order"])
         run.finished, run.handovers = recorded.finished(orchestrator.nodes)
+        executors = {name: orchestrator.nodes[name].executor for name in run.finished if name in self.agents}
+        run.kept = {name: strands_compat.keep(executor) for name, executor in executors.items()}
+        # Those that have finished first, in their order: so their results come in the order in which they came.
+        owed.sort(key=lambda name: [*run.finished, name].index(name))
         waits = recorded.status["state"] == INTERRUPTED and not run.is_replayed
         run.is_answered = waits and (self._is_root or self.is_answering)
         results = recorded.results(orchestrator.nodes)
@@ -320,8 +327,8 @@ class Orchestration:
         node = self.shape.orchestrator.nodes[node_id]
         if node_id in run.finished:
             self._replaced[node_id] = node.executor
-            if node_id in self.agents and self.shape.is_reset(run, node_id):
-                self.root.restore_agent(self.agents[node_id], node.executor)
+            if node_id in run.kept and self.shape.is_reset(run, node_id):
+                run.kept[node_id]()
             node.executor = ReplayedNode(node.executor, run.finished[node_id], self._handing_over(run, node_id))
         elif node_id in self.agents:
             recording = self.agents[node_id]
@@ -336,7 +343,9 @@ class Orchestration:
             interrupts = strands_compat.orchestrator_interrupts(self.shape.orchestrator)
             nested.is_answering = bool(interrupts["activated"]) and node_id in interrupts["context"]
         else:
-            await self.root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+            root, scope = self.root, f"{self.scope}/{quote(node_id)}" if self.scope else quote(node_id)
+            attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
+            await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
 
     def _handing_over(self, run: Run, node_id: str) -> Any:
         def then() -> None:
@@ -352,6 +361,7 @@ class Orchestration:
         if run is None:
             return
         results = self.shape.orchestrator.state.results
+        closed = attached.leave(run.token(node_id))
         try:
             if not self.shape.is_finished(run, node_id):
                 if self.shape.has_failed(node_id):
@@ -365,7 +375,7 @@ class Orchestration:
                 return
             handed_over = self.shape.handed_over(run, node_id)
             note = run.note_result(node_id, results[node_id], handed_over)
-            self.root.journal.append(*kept, note, *self.shape.beside(run))
+            self.root.journal.append(*kept, *closed, note, *self.shape.beside(run))
             run.finished[node_id], run.handovers[node_id] = results[node_id], handed_over
         except DurableSessionError as error:
             run.error = run.error or error

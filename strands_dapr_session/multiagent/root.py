@@ -19,7 +19,7 @@ from strands_dapr_session.errors import (
     UnfinishedRunError,
 )
 from strands_dapr_session.hooks.invocation import INTERRUPTED
-from strands_dapr_session.hooks.ownership import Borrower, Found, restore_borrowed
+from strands_dapr_session.hooks.ownership import Borrower, Found, count_unfinished, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent.graph import GraphShape
@@ -90,6 +90,7 @@ class Root:
         self.answers: dict[str, Any] = {}
         self._listen = listen
         self._agents: list[tuple[Recording, Agent]] = []
+        self._orchestrations: list[Orchestration] = []
         self._first: dict[str, tuple[Messages, Any]] = {}
         self.orchestration = self._attach(orchestrator, ROOT)
         orchestrator.tracer = _Tap(orchestrator.tracer, self._see_task)  # type: ignore[assignment]
@@ -109,6 +110,7 @@ class Root:
                 self._listen(executor)
             elif strands_compat.is_a(executor, Graph, Swarm) and getattr(executor, "session_manager", None) is None:
                 orchestration.below[node_id] = self._attach(executor, path)
+        self._orchestrations.append(orchestration)
         orchestration.register()
         return orchestration
 
@@ -129,6 +131,8 @@ class Root:
     def _renew(self, view: View) -> None:
         self.found.renew(view)
         self.answers = {}
+        for orchestration in self._orchestrations:
+            orchestration.shape.restore_beside(view.scope(orchestration.scope))
         for recording, agent in self._agents:
             self.restore_agent(recording, agent)
 
@@ -136,6 +140,7 @@ class Root:
         """Make a node's agent what the journal said it was when it was last read."""
         if recording.scope in self.found.view.scopes:
             restore_borrowed(recording, agent, self.found.view, may_wait=False)
+            count_unfinished(recording, agent)
         elif len(recording.transcript):
             # Whatever it did was lost on the way to the store: it begins again from what it was made with.
             restore_borrowed(recording, agent, View(), may_wait=False)

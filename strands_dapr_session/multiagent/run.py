@@ -13,6 +13,8 @@ from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strands.multiagent.base import NodeResult
 
     from strands_dapr_session.records.view import InvocationView, ScopeView
@@ -44,6 +46,7 @@ class Run:
         visits: How often each node had finished before the batch.
         finished: Results of the nodes of the batch that have finished.
         handovers: What each of those did besides.
+        kept: Sets their agents back to what they were when they had finished.
         failed: Nodes of the batch that returned a result which says that they failed.
         history: How many nodes had finished before the batch, in all.
         counted: The state to repeat the batch from, if waiting for answers changed what was noted when it began.
@@ -65,6 +68,7 @@ class Run:
     visits: dict[str, int] = field(default_factory=dict)
     finished: dict[str, NodeResult] = field(default_factory=dict)
     handovers: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Callable[[], None]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     history: int = 0
     counted: dict[str, Any] | None = None
@@ -109,7 +113,13 @@ class Run:
             UnencodableValueError: Something in it would not survive storage.
         """
         visit = self.visits.get(node_id, 0) + 1
-        value = {"run": self.id, "visit": visit, "result": encode_result(result), "handover": handed_over}
+        value = {
+            "run": self.id,
+            "visit": visit,
+            "place": len(self.finished),
+            "result": encode_result(result),
+            "handover": handed_over,
+        }
         return Noted(self.scope, _result_kind(node_id, visit), pack_value(value, path=f"result of node {node_id!r}"))
 
 
@@ -135,9 +145,15 @@ class Recorded:
         return str(self.status["invocation"])
 
     def results(self, nodes: Any) -> dict[str, NodeResult]:
-        """Read the results as they were before the batch."""
+        """Read the results as they were before the batch, in the order in which nodes had finished for the first time.
+
+        That order shows in the prompt of what follows a nested orchestrator.
+        """
         found = {}
-        for node_id, node in nodes.items():
+        state = self.batch["state"]
+        finished = [name for name in (state["names"][index] for index in state["order"]) if name in nodes]
+        for node_id in dict.fromkeys([*finished, *nodes]):
+            node = nodes[node_id]
             visit = self.batch["visits"].get(node_id, 0)
             for number in (visit + 1, visit):  # a node that failed and is not repeated yet left its result
                 note = self._note(node_id, number)
@@ -154,12 +170,12 @@ class Recorded:
 
     def finished(self, nodes: Any) -> tuple[dict[str, NodeResult], dict[str, Any]]:
         """Read the results of the nodes of the batch that have finished, and what they did besides."""
+        notes = {name: self._note(name, self.batch["visits"].get(name, 0) + 1) for name in self.batch["nodes"]}
+        done = {name: note for name, note in notes.items() if note and note["result"]["status"] != "failed"}
         results, handovers = {}, {}
-        for node_id in self.batch["nodes"]:
-            note = self._note(node_id, self.batch["visits"].get(node_id, 0) + 1)
-            if note is not None and note["result"]["status"] != "failed":
-                results[node_id] = decode_result(note["result"], nodes[node_id].executor)
-                handovers[node_id] = note["handover"]
+        for node_id, note in sorted(done.items(), key=lambda item: int(item[1]["place"])):
+            results[node_id] = decode_result(note["result"], nodes[node_id].executor)
+            handovers[node_id] = note["handover"]
         return results, handovers
 
     def _note(self, node_id: str, visit: int) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.multiagent import attached
+from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.records.records import ScopeClosed
 
 if TYPE_CHECKING:
@@ -30,8 +32,12 @@ class _Call:
 
     parent: Recording
     tool_use_id: str
-    agent: Agent
+    agent: Agent | None
     answers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def visit(self) -> str:
+        return f"{self.parent.running.id}:{self.tool_use_id}"
 
     @property
     def scope(self) -> str:
@@ -59,6 +65,7 @@ class SubAgentHooks(HookProvider):
         registry.add_callback(BeforeInvocationEvent, self._bind, order=HookOrder.SDK_FIRST - 1)
 
     def _before_tool(self, event: BeforeToolCallEvent) -> None:
+        """Note where the tool runs: an agent that it is, or calls, is recorded there."""
         _call.set(None)
         parent = self._recordings.find(event.agent)
         agent = getattr(event.selected_tool, "agent", None)
@@ -69,6 +76,9 @@ class SubAgentHooks(HookProvider):
             self._listen(agent)
             answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
             _call.set(_Call(parent, tool_use_id, agent, answers))
+        else:
+            call = _Call(parent, tool_use_id, agent)
+            attached.enter(Place(parent.journal, parent.settings, parent.found, call.scope, call.visit))
 
     def _bind(self, event: BeforeInvocationEvent) -> None:
         """Record the agent below the tool call, once: it may be called again by whatever it runs."""
@@ -77,7 +87,7 @@ class SubAgentHooks(HookProvider):
             return
         _call.set(None)
         parent, scope, found = call.parent, call.scope, call.parent.found
-        visit = f"{call.parent.invocation.id}:{call.tool_use_id}"
+        visit = call.visit
         kept = parent.nested
         borrower = Borrower(lambda records: kept.__setitem__(call.tool_use_id, records))
         borrower.answers = call.answers
@@ -94,10 +104,15 @@ class SubAgentHooks(HookProvider):
         parent = self._recordings.find(event.agent)
         tool = event.selected_tool
         agent = getattr(tool, "agent", None)
-        if parent is None or not strands_compat.is_a(agent, Agent):
+        tool_use_id = str(event.tool_use["toolUseId"])
+        if parent is None or parent.invocation is None:
+            return
+        if not strands_compat.is_a(agent, Agent):
+            closed = attached.leave(_Call(parent, tool_use_id, agent).visit)
+            if closed and not event.retry:
+                parent.nested.setdefault(tool_use_id, []).extend(closed)
             return
         recording = self._recordings.find(agent)
-        tool_use_id = str(event.tool_use["toolUseId"])
         scope = _Call(parent, tool_use_id, agent).scope
         if event.retry or recording is None or recording.scope != scope:
             return

@@ -97,9 +97,13 @@ def tools_start_on_record(_: Run, run: Run) -> Iterator[str]:
     """A tool starts only when the message that asks for it is recorded."""
     for life, after in run.successions:
         last: dict[str, list[Entry]] = {}
-        for entry in life.of("model-end", "tool-start"):
+        for entry in life.of("model-end", "tool-start", "tool-end"):
             if entry.kind == "model-end":
                 last[entry["agent"]] = []
+            elif entry.kind == "tool-end":
+                # It may have been an agent, whose own calls go when the call of it has a result.
+                used = f"{entry['agent']}/{entry['name']}"
+                last = {name: calls for name, calls in last.items() if not f"{name}/".startswith(f"{used}/")}
             else:
                 last.setdefault(entry["agent"], []).append(entry)
         for entry in (entry for entries in last.values() for entry in entries):
@@ -120,11 +124,11 @@ def recorded_tools_rest(reference: Run, run: Run) -> Iterator[str]:
 def tools_run_as_often(reference: Run, run: Run) -> Iterator[str]:
     """Every tool runs, with the same input and key, and again at most for every process that died in doubt of it."""
     expected, seen = _by_input(reference.of("tool-start")), _by_input(run.of("tool-start"))
-    doubts = _doubts(run)
+    doubts, before = _doubts(run), _doubts(reference)
     for call in [*expected, *(call for call in seen if call not in expected)]:
         id_, input_ = call
         once, often = expected.get(call, []), seen.get(call, [])
-        if not len(once) <= len(often) <= len(once) * (1 + doubts[id_]):
+        if not len(once) - before[id_] <= len(often) <= len(once) * (1 + doubts[id_]):
             yield (
                 f"tool {id_} with {input_} ran {len(often)} times, expected {len(once)}; "
                 f"{doubts[id_]} times it was in doubt"
@@ -244,40 +248,63 @@ def _doubts(run: Run) -> Counter[str]:
     return doubts
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A call of a model, and what it answered; None if it did not."""
+
+    entry: Entry
+    answer: str | None
+
+
+def _calls_of(agent: str, life: Life) -> list[_Asked]:
+    """List the calls of an agent's model; of those that were repeated for want of an answer, only the last."""
+    calls: list[_Asked] = []
+    for entry in life.of("model-start", "model-end"):
+        if entry["agent"] != agent:
+            continue
+        if entry.kind == "model-end":
+            calls[-1] = _Asked(calls[-1].entry, entry["answer"])
+            continue
+        if calls and calls[-1].answer is None and calls[-1].entry["asked"] == entry["asked"]:
+            calls.pop()
+        calls.append(_Asked(entry, None))
+    return calls
+
+
 def _models_of(agent: str, reference: Run, run: Run) -> Iterator[str]:
-    expected = [entry for entry in reference.of("model-start") if entry["agent"] == agent]
-    outcomes = [
-        entry.details.get("answer") for entry in reference.of("model-end", "model-failed") if entry["agent"] == agent
-    ]
+    expected = _calls_of(agent, Life("run", 0, tuple(reference.of("model-start", "model-end"))))
     position = 0
     for number, life in enumerate(run.working, 1):
-        calls = [entry for entry in life.of("model-start") if entry["agent"] == agent]
+        calls = _calls_of(agent, life)
         if not calls:
             continue
         start = next((at for at in range(position, -1, -1) if _matches(expected[at:], calls)), None)
         if start is None:
-            yield f"process {number}: {_explain(expected[max(position - 1, 0) :], calls)}"
+            yield f"process {number}, agent {agent}: {_explain(expected[max(position - 1, 0) :], calls)}"
             return
         for index in range(start, position):
-            if _is_recorded(outcomes, index, life):
-                yield f"process {number}: model call {index + 1} was repeated though its answer was recorded"
+            if _is_recorded(agent, [call.answer for call in expected], index, life):
+                yield f"process {number}: model call {index + 1} of {agent} was repeated though its answer was recorded"
         position = start + len(calls)
     if position < len(expected):
-        yield f"the model was asked {position} times, expected {len(expected)}"
+        yield f"the model of {agent} was asked {position} times, expected {len(expected)}"
 
 
-def _matches(expected: Sequence[Entry], calls: Sequence[Entry]) -> bool:
-    return len(calls) <= len(expected) and all(a["asked"] == b["asked"] for a, b in zip(expected, calls, strict=False))
+def _matches(expected: Sequence[_Asked], calls: Sequence[_Asked]) -> bool:
+    pairs = zip(expected, calls, strict=False)
+    return len(calls) <= len(expected) and all(one.entry["asked"] == other.entry["asked"] for one, other in pairs)
 
 
-def _explain(expected: Sequence[Entry], calls: Sequence[Entry]) -> str:
-    where = [difference(one["messages"], other["messages"]) for one, other in zip(expected, calls, strict=False)]
+def _explain(expected: Sequence[_Asked], calls: Sequence[_Asked]) -> str:
+    pairs = zip(expected, calls, strict=False)
+    where = [difference(one.entry["messages"], other.entry["messages"]) for one, other in pairs]
     first = next((what for what in where if what), None)
     return f"the model was asked something else ({len(calls)} calls, expected {len(expected)}): {first}"
 
 
-def _is_recorded(outcomes: Sequence[str | None], index: int, life: Life) -> bool:
+def _is_recorded(agent: str, outcomes: Sequence[str | None], index: int, life: Life) -> bool:
     answer = outcomes[index] if index < len(outcomes) else None
-    if answer is None:
+    entry = life.first("found")
+    if answer is None or entry is None:
         return False
-    return life.found("answers").count(answer) >= outcomes[: index + 1].count(answer)
+    return list(entry["answers"].get(agent, ())).count(answer) >= outcomes[: index + 1].count(answer)

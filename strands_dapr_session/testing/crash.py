@@ -14,11 +14,11 @@ import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.testing.compare import RULES, Life, Rule, Run, problems
-from strands_dapr_session.testing.kills import Kill
+from strands_dapr_session.testing.kills import Kill, What
 from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.processes import ForkServer
 from strands_dapr_session.testing.worker import Job
@@ -168,7 +168,8 @@ class CrashTest:
     def moments(self, life: int = 1) -> list[Kill]:
         """List the moments in the life of a process of the uninterrupted run.
 
-        They are around store calls that write, before those that read, and around runs of tools and calls of models.
+        They are around store calls that write, before those that read, and around runs of tools, calls of models and
+        turns of nodes.
 
         Args:
             life: Which process, counted from 1; a program that fails needs several.
@@ -177,7 +178,7 @@ class CrashTest:
         if lived is None:
             raise RuntimeError(f"process {life} of the uninterrupted run did not live to its end")
         found = []
-        for what in ("store", "tool", "model"):
+        for what in get_args(What):
             for number, name in enumerate(lived[what], 1):
                 found.append(Kill(what, number, "before"))
                 if name not in _READS:

@@ -7,15 +7,15 @@ import re
 import signal
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 if TYPE_CHECKING:
     from strands_dapr_session.testing.ledger import Ledger
 
-What = Literal["store", "tool", "model"]
+What = Literal["store", "tool", "model", "node"]
 Moment = Literal["before", "after"]
 
-_TEXT: Final = re.compile(r"(store|tool|model)-(\d+)-(before|after)(-pause)?")
+_TEXT: Final = re.compile(rf"({'|'.join(get_args(What))})-(\d+)-(before|after)(-pause)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Kill:
     """A moment in the life of a process.
 
     Attributes:
-        what: A call of the store, a run of a tool, or a call of the model.
+        what: A call of the store, a run of a tool, a call of the model, or the turn of a node.
         number: Which, counted from 1 in each process.
         moment: Before it begins; or after it is done, and before anybody has learnt of it.
         pause: The process is only stopped (SIGSTOP) and may be continued.
@@ -78,8 +78,8 @@ class KillSwitch:
 
     @property
     def counts(self) -> dict[str, list[str]]:
-        """What has happened: the verbs of the store, the names of tools, and models."""
-        return {what: [name for seen, name in self._seen if seen == what] for what in ("store", "tool", "model")}
+        """What has happened: the verbs of the store, and the names of tools, models and nodes."""
+        return {what: [name for seen, name in self._seen if seen == what] for what in get_args(What)}
 
     def _check(self, now: Kill, details: dict[str, Any]) -> None:
         kill = self.kill

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from strands.models.model import Model
 
+from strands_dapr_session.testing.plain import digest, plain
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 
@@ -30,6 +32,7 @@ class ScriptedModel(Model):
         *,
         on_call: Callable[[Messages], None] | None = None,
         model_id: str = "scripted",
+        name: str = "",
     ) -> None:
         """Set up the script.
 
@@ -38,10 +41,13 @@ class ScriptedModel(Model):
                 a callable is called with the messages and returns the turn; an exception is raised.
             on_call: Called with the messages before each answer.
             model_id: What `get_config` reports.
+            name: What the ids of tool calls begin with. With it they depend on the whole conversation, as where many
+                agents work together each call must have an id of its own.
         """
         self._script = script
         self._on_call = on_call
         self._config = {"model_id": model_id}
+        self._name = name
         self.calls: list[Messages] = []
 
     def update_config(self, **model_config: Any) -> None:
@@ -74,8 +80,9 @@ class ScriptedModel(Model):
             yield {"contentBlockStop": {}}
             yield {"messageStop": {"stopReason": "end_turn"}}
         else:
+            prefix = f"{self._name}.{digest(plain(messages))}." if self._name else ""
             for index, (name, arguments) in enumerate(turn):
-                tool_use_id = f"v{visit}c{number}t{index}"
+                tool_use_id = f"{prefix}v{visit}c{number}t{index}"
                 yield {"contentBlockStart": {"start": {"toolUse": {"toolUseId": tool_use_id, "name": name}}}}
                 yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(arguments)}}}}
                 yield {"contentBlockStop": {}}
@@ -101,6 +108,7 @@ class ScriptedModel(Model):
         prompt = texts[-1] if texts else ""
         for block in messages[-1]["content"] if messages else []:
             if "toolResult" in block:
-                visit, _, rest = block["toolResult"]["toolUseId"].removeprefix("v").partition("c")
+                due = block["toolResult"]["toolUseId"].rpartition(".")[2]
+                visit, _, rest = due.removeprefix("v").partition("c")
                 return prompt, int(visit), int(rest.partition("t")[0]) + 1
         return prompt, len(texts), 0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
-from strands import Agent
+from strands.hooks import AfterNodeCallEvent, BeforeNodeCallEvent
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.idempotency import idempotency_key
 from strands_dapr_session.testing.plain import digest, plain
+from strands_dapr_session.testing.subject import main_agents, orchestrators_of, with_tools
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator
 
-    from strands.types.content import Message
+    from strands import Agent
     from strands.types.tools import AgentTool, ToolUse
 
     from strands_dapr_session.testing.kills import KillSwitch
@@ -21,34 +23,56 @@ if TYPE_CHECKING:
 
 
 class Witness:
-    """Watches the tools and models of agents."""
+    """Watches the tools and models of agents, and the turns of nodes."""
 
     def __init__(self, ledger: Ledger, switch: KillSwitch) -> None:
         """Say where to write, and who may end the process."""
         self._ledger = ledger
         self._switch = switch
-        self._watched: list[object] = []
+        self._watched: list[Agent] = []
 
     def watch(self, built: Any) -> None:
-        """Watch an agent, or every agent of an orchestrator."""
-        for agent in agents_of(built):
-            self._watch_model(agent)
-            for tool in agent.tool_registry.registry.values():
-                self._watch_tool(agent, tool)
+        """Watch an agent, or an orchestrator with all its agents."""
+        for name, agent in main_agents(built).items():
+            self.watch_agent(name, agent)
+        for path, orchestrator in orchestrators_of(built):
+            self._watch_nodes(path, orchestrator)
 
-    def _is_new(self, thing: object) -> bool:
-        if any(watched is thing for watched in self._watched):
-            return False
-        self._watched.append(thing)
-        return True
+    def watch_agent(self, name: str, agent: Agent) -> None:
+        """Watch an agent and those that are its tools, under a name; once."""
+        for each, used in with_tools(name, agent):
+            if not any(watched is used for watched in self._watched):
+                self._watched.append(used)
+                self._watch_model(each, used)
+                self._watch_tools(each, used)
 
-    def _watch_tool(self, agent: Agent, tool: AgentTool) -> None:
-        if not self._is_new(tool):
-            return
+    def _watch_nodes(self, path: str, orchestrator: Any) -> None:
+        def name_of(event: Any) -> str:
+            return f"{path}/{event.node_id}" if path else str(event.node_id)
+
+        def before(event: BeforeNodeCallEvent) -> None:
+            self._switch.before("node", name=name_of(event))
+
+        def after(event: AfterNodeCallEvent) -> None:
+            seen = self._switch.counts["node"]
+            name = name_of(event)
+            self._switch.after("node", max(i for i, each in enumerate(seen, 1) if each == name), name=name)
+
+        orchestrator.add_hook(before, BeforeNodeCallEvent, order=strands_compat.LAST)
+        orchestrator.add_hook(after, AfterNodeCallEvent, order=strands_compat.LAST)
+
+    def _watch_tools(self, name: str, agent: Agent) -> None:
+        registry = agent.tool_registry.registry
+        for tool_name in registry:
+            # A copy: several agents may have the same tool, and it is watched under the name of each.
+            registry[tool_name] = copy.copy(registry[tool_name])
+            self._watch_tool(name, registry[tool_name])
+
+    def _watch_tool(self, agent: str, tool: AgentTool) -> None:
         run = tool.stream
 
         async def stream(tool_use: ToolUse, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            who = {"agent": agent.agent_id, "name": tool_use["name"], "id": tool_use["toolUseId"]}
+            who = {"agent": agent, "name": tool_use["name"], "id": tool_use["toolUseId"]}
             number = self._switch.before("tool", **who)
             self._ledger.note("tool-start", **who, input=plain(tool_use["input"]), key=idempotency_key())
             last = None
@@ -63,28 +87,26 @@ class Witness:
 
         tool.stream = stream  # type: ignore[method-assign]  # of this one object
 
-    def _watch_model(self, agent: Agent) -> None:
-        model = agent.model
-        if not self._is_new(model):
-            return
+    def _watch_model(self, name: str, agent: Agent) -> None:
+        agent.model = model = copy.copy(agent.model)
         ask = model.stream
 
         async def stream(
             messages: Any, tool_specs: Any = None, system_prompt: Any = None, **kwargs: Any
         ) -> AsyncGenerator[Any, None]:
-            number = self._switch.before("model", agent=agent.agent_id)
+            number = self._switch.before("model", agent=name)
             seen, around = plain(messages), plain([tool_specs, system_prompt, kwargs.get("tool_choice")])
-            self._ledger.note("model-start", agent=agent.agent_id, asked=digest([seen, around]), messages=seen)
+            self._ledger.note("model-start", agent=name, asked=digest([seen, around]), messages=seen)
             answer = _Answer()
             try:
                 async for event in ask(messages, tool_specs, system_prompt, **kwargs):
                     answer.add(event)
                     yield event
             except Exception as error:
-                self._ledger.note("model-failed", agent=agent.agent_id, error=repr(error))
+                self._ledger.note("model-failed", agent=name, error=repr(error))
                 raise
-            self._ledger.note("model-end", agent=agent.agent_id, answer=answer.digest)
-            self._switch.after("model", number, agent=agent.agent_id)
+            self._ledger.note("model-end", agent=name, answer=answer.digest)
+            self._switch.after("model", number, agent=name)
 
         model.stream = stream  # type: ignore[method-assign]  # of this one object
 
@@ -105,40 +127,3 @@ class _Answer:
     @property
     def digest(self) -> str:
         return digest([self._text, self._tool_use_ids])
-
-
-def answer_of(message: Message) -> str:
-    """Name what a message of the assistant says, as its ``model-end`` is named in the ledger."""
-    text = "".join(block.get("text", "") for block in message["content"])
-    return digest([text, [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]])
-
-
-def agents_of(built: Any) -> Iterator[Agent]:
-    """List an agent, the agents among its tools, and the agents of an orchestrator's nodes."""
-    if isinstance(built, Agent):
-        yield built
-        for tool in built.tool_registry.registry.values():
-            yield from agents_of(getattr(tool, "agent", None))
-    nodes: Mapping[str, Any] = getattr(built, "nodes", None) or {}
-    for node in nodes.values():
-        yield from agents_of(node.executor)
-
-
-def observe(built: Any) -> dict[str, Any]:
-    """Describe everything about an agent, or the agents of an orchestrator, that a crash must not change."""
-    if not isinstance(built, Agent):
-        return {agent.agent_id: observe(agent) for agent in agents_of(built)}
-    parts = strands_compat.snapshot(built, "conversation_manager_state", "interrupt_state", "model_state")
-    return {"messages": plain(built.messages), "state": plain(built.state.get()), **plain(parts)}
-
-
-def describe(result: Any) -> dict[str, Any]:
-    """Describe what a call returned."""
-    if hasattr(result, "stop_reason"):
-        structured = getattr(result, "structured_output", None)
-        return {
-            "stop_reason": result.stop_reason,
-            "message": plain(result.message),
-            "structured_output": None if structured is None else repr(structured),
-        }
-    return {"result": plain(result.to_dict() if hasattr(result, "to_dict") else result)}

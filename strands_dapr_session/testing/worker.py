@@ -10,22 +10,31 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from strands import Agent
 
 from strands_dapr_session import DaprSessionManager, strands_compat
 from strands_dapr_session.errors import StoreUnavailableError
-from strands_dapr_session.hooks.invocation import INVOCATION_ID, tool_use_ids
+from strands_dapr_session.hooks.invocation import INVOCATION_ID
 from strands_dapr_session.journal.journal import Journal
-from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing import ledger as ledgers
 from strands_dapr_session.testing.faults import FaultyStore, nothing
 from strands_dapr_session.testing.kills import Kill, KillSwitch
 from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.plain import digest, plain
-from strands_dapr_session.testing.witness import Witness, answer_of, describe, observe
+from strands_dapr_session.testing.subject import (
+    describe,
+    found_in,
+    has_failed,
+    interrupts_of,
+    observe,
+    root_id,
+    usage_of,
+    waiting,
+)
+from strands_dapr_session.testing.witness import Witness
 
 if TYPE_CHECKING:
     from strands_dapr_session.stores.base import StateStore
@@ -84,6 +93,22 @@ def work(job: Job) -> int:
     return 0
 
 
+class _Manager(DaprSessionManager):
+    """Remembers the agents that nobody can find in what was built.
+
+    Attributes:
+        attached: They, and their names.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.attached: list[tuple[Agent, str]] = []
+
+    def attach(self, agent: Agent, scope: str) -> None:
+        super().attach(agent, scope)
+        self.attached.append((agent, scope))
+
+
 class _Work:
     """One process's work."""
 
@@ -96,14 +121,18 @@ class _Work:
 
     def do(self) -> None:
         """Do the job."""
-        manager = DaprSessionManager(self._job.session_id, store=self._watched_store(), **self._program.options)
+        manager = _Manager(self._job.session_id, store=self._watched_store(), **self._program.options)
         built = self._program.build(manager)
         self._ledger.note("found", **self._found(built))
         if self._job.role == "look":
             self._ledger.note("look", **observe(built))
-        Witness(self._ledger, self._switch).watch(built)
-        for call in self._program.numbered_calls:
-            self._make(built, call)
+        witness = Witness(self._ledger, self._switch)
+        witness.watch(built)
+        for agent, scope in manager.attached:
+            witness.watch_agent(scope, agent)
+        calls = self._program.numbered_calls
+        for number, call in enumerate(calls, 1):
+            self._make(built, call, is_last=number == len(calls))
         self._ledger.note("end", **observe(built))
         if self._job.role == "look":
             # With a short lease: it waits for one if somebody was ever fenced off, and they all are dead for sure.
@@ -121,31 +150,8 @@ class _Work:
 
     def _found(self, built: Any) -> dict[str, Any]:
         """Describe what the store holds, read past the agent and past all faults."""
-        root = str(getattr(built, "agent_id", None) or built.id)
-        view = Journal(self._store, self._job.session_id, root).load_sync()
-        answers: list[str] = []
-        asked: list[str] = []
-        results: list[str] = []
-        unfinished = []
-        for scope in view.scopes.values():
-            messages = [unpack_value(body) for body in scope.messages]
-            # Whoever says it: a summary becomes a message of the user.
-            answers += [answer_of(message) for message in messages]
-            blocks = [block for message in messages for block in message["content"]]
-            asked += [block["toolUse"]["toolUseId"] for block in blocks if "toolUse" in block]
-            results += [block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block]
-            if messages and tool_use_ids(messages[-1]):  # otherwise a message has taken them up
-                results += scope.results
-            if scope.invocation is not None and not scope.invocation.finished:
-                unfinished.append(scope.invocation.key)
-        return {
-            "answers": answers,
-            "asked": asked,
-            "results": sorted(results),
-            "unfinished": unfinished,
-            "finished": list(view.finished),
-            "is_new": view.sequence == 0,
-        }
+        root = root_id(built)
+        return found_in(Journal(self._store, self._job.session_id, root).load_sync(), root)
 
     def _found_patiently(self, built: Any) -> dict[str, Any]:
         """Wait until the store answers again."""
@@ -157,11 +163,13 @@ class _Work:
 
     def _answer(self, built: Any) -> None:
         """Answer the interrupts for which an earlier process, or call, ended waiting."""
-        if isinstance(built, Agent) and (pending := _pending(built)):
+        if pending := waiting(built):
             self._call(built, self._responses(pending), None)
 
-    def _make(self, built: Any, call: Call) -> None:
-        if call.id is None and self._has_returned(call):
+    def _make(self, built: Any, call: Call, *, is_last: bool) -> None:
+        # An orchestrator hands out the result of its last run only.
+        is_over = call.id is None or not (is_last or strands_compat.is_a(built, Agent))
+        if is_over and self._has_returned(call):
             return
         for attempt in range(1, call.attempts + 1):
             self._ledger.note("call", id=call.id, attempt=attempt)
@@ -175,7 +183,7 @@ class _Work:
                 traceback.print_exc()
                 self._ledger.note("found", **self._found_patiently(built))
             else:
-                self._ledger.note("returned", id=call.id, prompt=_name(call), usage=_usage(built), **describe(result))
+                self._ledger.note("returned", id=call.id, prompt=_name(call), usage=usage_of(built), **describe(result))
                 return
 
     def _has_returned(self, call: Call) -> bool:
@@ -184,18 +192,19 @@ class _Work:
     def _call(self, built: Any, prompt: Any, id_: str | None) -> Any:
         state = {} if id_ is None else {INVOCATION_ID: id_}
         result = built(prompt, invocation_state=dict(state))
-        while getattr(result, "stop_reason", "") == "interrupt":
-            waiting = [interrupt.to_dict() for interrupt in result.interrupts]
-            self._ledger.note("interrupted", names=[interrupt["name"] for interrupt in waiting])
-            result = built(self._responses(waiting), invocation_state=dict(state))
+        while asked := interrupts_of(result):
+            self._ledger.note("interrupted", names=[interrupt["name"] for interrupt in asked])
+            result = built(self._responses(asked), invocation_state=dict(state))
+        if has_failed(result):
+            raise RuntimeError(f"the run failed: {result}")
         return result
 
-    def _responses(self, waiting: list[dict[str, Any]]) -> list[Any]:
+    def _responses(self, asked: list[dict[str, Any]]) -> list[Any]:
         answer = self._program.answer
         if answer is None:
-            raise RuntimeError(f"the program has no `answer` for {[interrupt['name'] for interrupt in waiting]}")
+            raise RuntimeError(f"the program has no `answer` for {[interrupt['name'] for interrupt in asked]}")
         responses = []
-        for interrupt in waiting:
+        for interrupt in asked:
             response = answer(interrupt["name"], interrupt.get("reason"))
             self._ledger.note("answered", name=interrupt["name"], response=response)
             responses.append({"interruptResponse": {"interruptId": interrupt["id"], "response": response}})
@@ -204,24 +213,6 @@ class _Work:
 
 def _name(call: Call) -> str:
     return digest(plain(call.prompt))
-
-
-def _usage(built: Any) -> dict[str, int] | None:
-    """Get the tokens of the last call."""
-    if not isinstance(built, Agent) or built.event_loop_metrics.latest_agent_invocation is None:
-        return None
-    return {
-        name: int(cast("int", count)) for name, count in built.event_loop_metrics.latest_agent_invocation.usage.items()
-    }
-
-
-def _pending(agent: Agent) -> list[dict[str, Any]]:
-    state = strands_compat.interrupt_state(agent)
-    if not state["activated"]:
-        return []
-    interrupts = list(cast("dict[str, dict[str, Any]]", state["interrupts"]).values())
-    # Where all are answered, the call that answered them has failed: it must be made again.
-    return [interrupt for interrupt in interrupts if interrupt.get("response") is None] or interrupts
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    server = ForkServer(["tests.crash.programs"])
+    server = ForkServer(["tests.crash.programs", "tests.crash.random_orchestrations"])
     yield server
     server.close()
 

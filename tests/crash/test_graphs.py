@@ -1,144 +1,146 @@
-"""Graphs are killed, resumed in new processes, and compared with runs that were left alone."""
+"""Every graph and swarm, killed once at every moment, finishes in another process as if nothing had happened."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.crash import orchestrators
-from tests.crash.orchestrators import ANSWERS, TASK, Life, differences, run
+from strands_dapr_session.testing.compare import Run
+from strands_dapr_session.testing.crash import CrashTest
+from strands_dapr_session.testing.kills import Kill
+from tests.crash import orchestrations
+from tests.crash.conftest import FULL, Place, some
 
-ALONE = (Life(),)
-ASKED = (Life((TASK, ANSWERS)),)
-
-CASES = {
-    "in a batch of tools": (orchestrators.diamond, [Life(kill="a2"), Life()]),
-    "two nodes in flight": (orchestrators.diamond, [Life(kill="b2"), Life()]),
-    "three times": (orchestrators.diamond, [Life(kill="a2"), Life(kill="c2"), Life(kill="d1"), Life()]),
-    "a sibling has finished": (orchestrators.uneven, [Life(kill="b2"), Life()]),
-    "after the last node": (orchestrators.diamond, [Life(kill="after:d"), Life()]),
-    "behind a condition": (orchestrators.choice, [Life(kill="x1"), Life()]),
-    "first visit of a cycle": (orchestrators.cycle, [Life(kill="r2"), Life()]),
-    "second visit of a cycle": (orchestrators.cycle, [Life(kill="d2#2"), Life()]),
-    "second visit, agents reset": (orchestrators.cycle_reset, [Life(kill="r2#2"), Life()]),
-    "conversation manager": (orchestrators.windowed, [Life(kill="aaa2"), Life()]),
-    "nested graph": (orchestrators.nested, [Life(kill="y2"), Life()]),
-    "nested swarm": (orchestrators.nested, [Life(kill="q2"), Life()]),
-    "custom node": (orchestrators.nested, [Life(kill="fn:fn"), Life(kill="z2"), Life()]),
-    "model raised": (orchestrators.diamond, [Life(fail="c:1"), Life()]),
-    "model raised, same process": (orchestrators.diamond, [Life((TASK, TASK), fail="c:1", again=True)]),
-    "custom node raised": (orchestrators.nested, [Life(fail="fn:fn"), Life()]),
-    "nested swarm failed": (orchestrators.softly, [Life(fail="q:1"), Life()]),
-    "nested swarm failed, same process": (orchestrators.softly, [Life((TASK, TASK), fail="q:1", again=True)]),
-    "nested swarm failed, then killed": (orchestrators.softly, [Life(fail="q:1"), Life(kill="q1"), Life()]),
-    "agent as tool": (orchestrators.graph_with_tool, [Life(kill="s2"), Life()]),
-    "root agent with an agent as tool": (orchestrators.with_tool, [Life(kill="s2"), Life()]),
-}
-
-ASKING = {
-    "answered in a new process": (orchestrators.asking, [Life(), Life((ANSWERS,))]),
-    "answered in the same process": (orchestrators.asking, [Life((TASK, ANSWERS))]),
-    "answered, then killed": (orchestrators.asking, [Life(), Life((ANSWERS,), kill="approve:a"), Life()]),
-    "killed while one waits": (orchestrators.asking, [Life(kill="b2"), Life(), Life((ANSWERS,))]),
-    "nested": (
-        orchestrators.asking_nested,
-        [Life(), Life((ANSWERS,), kill="approve:x"), Life(kill="y2"), Life()],
-    ),
-    "agent as tool and its parent": (orchestrators.asking_tool, [Life(), Life((ANSWERS,), kill="s2"), Life()]),
-}
-
+Make = Callable[..., CrashTest]
+Check = Callable[[CrashTest, list[Any]], None]
 
 NEWEST = pytest.mark.newest_dependencies
 """Before Strands 1.5x a nested swarm that failed counted as completed, and agents as tools could not ask."""
 
+SHARES = {
+    "diamond": 9,
+    "uneven": 14,
+    "choosing": 11,
+    "cycling": 14,
+    "resetting": 11,
+    "nested": 13,
+    "rich": 12,
+    "windowed": 17,
+    "summarizing": 11,
+    "two_tasks": 31,
+    "flaky_again": 17,
+    "softly_failing_again": 17,
+    "reconciling": 11,
+    "charging_asked": 11,
+    "handing": 7,
+    "relaying": 11,
+    "returning": 11,
+    "flaky_swarming_again": 13,
+    "swarming": 13,
+    "using": 9,
+    "using_deeply": 13,
+    "using_two": 17,
+    "attached": 7,
+    "asking": 11,
+    "asking_swarming": 9,
+    "asking_nested": 17,
+    "asking_hook": 15,
+    "asking_tool": 13,
+    "asking_both": 23,
+}
+"""One of how many moments is enough every day, on SQLite; random graphs do the rest (see `test_random_graphs`)."""
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=NEWEST if "swarm failed" in n else ()) for n in CASES])
-def test_resumed(name: str, tmp_path: Path) -> None:
-    build, lives = CASES[name]
+ON_DAPR = {"diamond": 23, "nested": 41, "handing": 17, "asking_nested": 43, "using_two": 47}
+ON_POSTGRES = {"diamond": 37, "handing": 29}
 
-    assert_same(build, ALONE, lives, tmp_path)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=NEWEST if "as tool" in n else ()) for n in ASKING])
-def test_answered(name: str, tmp_path: Path) -> None:
-    build, lives = ASKING[name]
-
-    assert_same(build, ASKED, lives, tmp_path)
-
-
-def test_hook_of_a_node_is_not_asked_again(tmp_path: Path) -> None:
-    alone = run(orchestrators.asking_hook, tmp_path / "alone", *ASKED)
-    killed = run(orchestrators.asking_hook, tmp_path / "killed", Life(), Life((ANSWERS,), kill="c2"), Life())
-
-    assert differences(alone, killed) == []
-    assert killed.ran - alone.ran == Counter({"hook yes": 1})  # users' hooks run again for a node that goes on
-
-
-def test_second_run_of_a_session(tmp_path: Path) -> None:
-    alone = run(orchestrators.diamond, tmp_path / "alone", Life((TASK, TASK)))
-    killed = run(orchestrators.diamond, tmp_path / "killed", Life(), Life(kill="b2", first=1), Life(first=1))
-
-    assert differences(alone, killed) == []
-
-
-def test_same_id_runs_nothing_again(tmp_path: Path) -> None:
-    once = run(orchestrators.diamond, tmp_path / "once", Life())
-    twice = run(orchestrators.diamond, tmp_path / "twice", Life(), Life())
-
-    assert twice.ran == once.ran
-    assert twice.result == once.result
-    assert twice.agents == once.agents
-
-
-def test_what_was_recorded_does_not_run_again(tmp_path: Path) -> None:
-    killed = run(orchestrators.diamond, tmp_path, Life(kill="d2"), Life())
-
-    assert {what for what, times in killed.ran.items() if times > 1} == set()
+SINCE_1_5X = ("softly_failing_again", "asking_tool", "using_two", "asking_both")
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "build",
-    [
-        orchestrators.graph_with_tool,
-        orchestrators.with_tool,
-        pytest.param(orchestrators.asking_tool, marks=NEWEST),
-    ],
-)
-def test_killed_around_every_write(build: Callable[[Any], Any], tmp_path: Path) -> None:
-    assert orchestrators.everywhere(build, tmp_path) == []
+def named(names: Any) -> list[Any]:
+    return [pytest.param(name, marks=NEWEST if name in SINCE_1_5X else ()) for name in names]
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "build",
-    [
-        orchestrators.uneven,
-        orchestrators.cycle_reset,
-        orchestrators.nested,
-        orchestrators.asking,
-        # With the oldest Strands the processes do not get to the answers, why is not known; see `test_answered`.
-        pytest.param(orchestrators.asking_nested, marks=NEWEST),
-    ],
-)
-def test_killed_around_every_third_write(build: Callable[[Any], Any], tmp_path: Path) -> None:
-    assert orchestrators.everywhere(build, tmp_path, step=3) == []
+@pytest.mark.parametrize("name", named(SHARES))
+def test_killed_on_sqlite(name: str, sqlite_place: Place, crash_test: Make, check: Check) -> None:
+    _kill_everywhere(name, SHARES[name], crash_test, check, sqlite_place)
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("build", [orchestrators.asking_both, orchestrators.two_tools, orchestrators.softly])
-@NEWEST
-def test_killed_three_times_by_chance(build: Callable[[Any], Any], tmp_path: Path) -> None:
-    assert orchestrators.anywhere(build, tmp_path, seed=1, times=8) == []
+@pytest.mark.parametrize("name", named(SHARES if FULL else ON_DAPR))
+def test_killed_on_dapr(name: str, dapr_place: Place, crash_test: Make, check: Check) -> None:
+    _kill_everywhere(name, ON_DAPR.get(name, 1), crash_test, check, dapr_place)
 
 
-def assert_same(build: Callable[[Any], Any], alone: Any, lives: Any, directory: Path) -> None:
-    reference = run(build, directory / "alone", *alone)
-    other = run(build, directory / "killed", *lives)
+@pytest.mark.parametrize("name", named(SHARES if FULL else ON_POSTGRES))
+def test_killed_on_postgres(name: str, postgres_place: Place, crash_test: Make, check: Check) -> None:
+    _kill_everywhere(name, ON_POSTGRES.get(name, 1), crash_test, check, postgres_place)
 
-    assert other.lost or len(lives) + len(lives[0].calls) > 2
-    assert differences(reference, other) == []
+
+def _kill_everywhere(name: str, share: int, crash_test: Make, check: Check, place: Place) -> None:
+    test = crash_test(getattr(orchestrations, name), place)
+    check(test, some(test.moments(), share))
+
+
+@pytest.mark.parametrize("name", named(["flaky", "lingering", "custom", "softly_failing", "flaky_swarming"]))
+def test_killed_around_a_failure(name: str, sqlite_place: Place, crash_test: Make, check: Check) -> None:
+    """Something raises, or runs into a timeout, and ends its process; kills come before, and after."""
+    test = crash_test(getattr(orchestrations, name), sqlite_place)
+    failing = [life for life in test.uninterrupted().lives if life.status == 1]
+    rows = some(test.moments(), 19)
+    for number in range(len(failing)):
+        never = (Kill("store", 0, "before"),) * (number + 1)
+        rows += [(*never, *row) for row in some(test.moments(number + 2), 11)]
+    check(test, rows)
+
+
+@pytest.mark.parametrize("name", named(["diamond", "resetting", "nested", "handing", "asking_nested", "using_deeply"]))
+def test_killed_again_and_again(name: str, sqlite_place: Place, crash_test: Make, check: Check) -> None:
+    """Each process dies where the first one did, which is later in the run, and one that died at once is no help."""
+    test = crash_test(getattr(orchestrations, name), sqlite_place)
+    late = [moment for moment in test.moments() if moment.what != "store" or moment.number > 6]
+    check(test, [(moment,) * 4 for moment in (late if FULL else late[::37])])
+
+
+def test_asked_for_the_same_id_again_nothing_runs(sqlite_place: Place, crash_test: Make) -> None:
+    test = crash_test(orchestrations.rich, sqlite_place)
+    session_id = test.new_session("again")
+
+    lives = [test.live(session_id) for _ in range(3)]
+
+    assert [len(life.of("model-start", "tool-start", "custom")) for life in lives[1:]] == [0, 0]
+    results = [life.of("returned")[0]["result"] for life in lives]
+    assert results[1:] == [results[0]] * 2
+    endings = [dict(life.of("end")[0].details) for life in lives]
+    assert endings[1:] == [endings[0]] * 2
+
+
+def test_a_charge_in_doubt_is_not_made_twice(sqlite_place: Place, crash_test: Make) -> None:
+    program = replace(
+        orchestrations.charging_asked, options={**orchestrations.charging_asked.options, "in_doubt": "never_twice"}
+    )
+    test = crash_test(program, sqlite_place, rules=())
+    moments = [moment for moment in test.moments() if moment.what == "tool"]
+    assert moments
+    for moment in moments:
+        run = test.killed(moment).run
+        assert max(charges(run), default=0) <= 1, moment
+        assert run.working[-1].of("returned")[0]["result"]["status"] == "completed"
+
+
+def charges(run: Run) -> list[int]:
+    ids = [entry["id"] for entry in run.of("tool-start")]
+    return [ids.count(id_) for id_ in sorted(set(ids))]
+
+
+def test_a_hook_of_a_node_is_not_asked_again(sqlite_place: Place, crash_test: Make) -> None:
+    test = crash_test(orchestrations.asking_hook, sqlite_place)
+    session_id = test.new_session("asked")
+    work = next(moment for moment in reversed(test.moments()) if moment.what == "tool" and moment.moment == "before")
+    test.live(session_id, work)
+
+    life = test.live(session_id)
+
+    assert life.status == 0
+    assert life.of("interrupted", "answered") == []

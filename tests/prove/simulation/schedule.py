@@ -17,7 +17,8 @@ from strands_dapr_session.testing.compare import RULES as COMPARED
 from strands_dapr_session.testing.compare import Life, Run, problems
 from strands_dapr_session.testing.ledger import Entry
 from strands_dapr_session.testing.plain import difference, digest, plain
-from strands_dapr_session.testing.witness import Witness, describe, observe
+from strands_dapr_session.testing.subject import describe, observe
+from strands_dapr_session.testing.witness import Witness
 from tests.prove.checker.evidence import Case
 from tests.prove.checker.fold import Folded, fold
 from tests.prove.checker.rules import Finding, findings, remains, tell
@@ -240,7 +241,7 @@ class Schedule:
             return []
         lives = []
         for stint in case.stints:
-            found = Entry(0.0, stint.pid, "found", {**case.found(stint.slot), "answers": []})
+            found = Entry(0.0, stint.pid, "found", {**case.found(stint.slot), "answers": {}})
             lives.append(Life("run", 0, (found, *(entry for _, entry in stint.entries))))
         if not lives:
             return []
@@ -322,7 +323,7 @@ class Plan:
 
 def _life(ledger: list[Entry], pid: int) -> Life:
     entries = tuple(entry for entry in ledger if entry.pid == pid)
-    found = Entry(0.0, pid, "found", {"results": [], "asked": [], "answers": [], "finished": [], "unfinished": []})
+    found = Entry(0.0, pid, "found", {"results": [], "asked": [], "answers": {}, "finished": [], "unfinished": []})
     failed = any(entry.kind == "failed" for entry in entries)
     return Life("run", int(failed), (found, *entries))
 

@@ -1,0 +1,183 @@
+"""Agents inside custom nodes and plain tools: their calls are recorded below the node or tool call that makes them.
+
+A custom node that had not finished runs again as a whole. What its attached agents had done is not done again: a call
+that had finished hands its recorded result out, and the one that was under way goes on inside its own batch of tools.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import weakref
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from strands import Agent
+from strands.agent.state import AgentState
+from strands.hooks import BeforeInvocationEvent, HookProvider
+from strands.hooks.registry import HookOrder
+
+from strands_dapr_session import strands_compat
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.invocation import STATUS, same_prompt, unpack_prompt
+from strands_dapr_session.hooks.ownership import Borrower, restore_borrowed
+from strands_dapr_session.hooks.recording import Recording
+from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.records import InvocationFinished, ScopeClosed
+from strands_dapr_session.records.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from strands.hooks import HookRegistry
+    from strands.types.content import Messages
+
+    from strands_dapr_session.hooks.ownership import Found
+    from strands_dapr_session.hooks.recording import Recordings
+    from strands_dapr_session.hooks.settings import Settings
+    from strands_dapr_session.journal.journal import Journal
+    from strands_dapr_session.records.records import Record
+
+
+@dataclass
+class Place:
+    """A visit of a custom node, or a call of a plain tool, in which agents may be called.
+
+    Attributes:
+        journal: The journal of its root.
+        settings: How the session manager was configured.
+        found: What the journal held when it was last read.
+        scope: The path of the node or of the tool call.
+        visit: Names the visit or the call; the same until it finishes.
+        outer: The place in which this one is.
+        calls: How often each agent was called so far.
+        is_repeated: So far the calls were those that are recorded, as far as they are.
+    """
+
+    journal: Journal
+    settings: Settings
+    found: Found
+    scope: str
+    visit: str
+    outer: Place | None = None
+    calls: Counter[str] = field(default_factory=Counter)
+    is_repeated: bool = True
+
+    def next_call(self, scope: str) -> Recording:
+        """Begin to record the next call of an agent. Calls are told apart by their order."""
+        self.calls[scope] += 1
+        number = self.calls[scope]
+        path = f"{self.scope}/{quote(scope)}.{number}"
+        recording = Recording(self.journal, path, self.settings, CallInside(self), self.found)
+        recording.visit = f"{self.visit}:{scope}:{number}"
+        return recording
+
+    def closed(self) -> list[Record]:
+        """List the records that end the scopes of the calls."""
+        return [
+            ScopeClosed(f"{self.scope}/{quote(scope)}.{number}")
+            for scope, count in self.calls.items()
+            for number in range(1, count + 1)
+        ]
+
+
+_place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("strands_dapr_session_place", default=None)
+"""Where the code of this task runs. Strands runs a node, and a tool, in the task that announces it."""
+
+
+def enter(place: Place) -> None:
+    """Let agents that are called from here on in this task be recorded in a place."""
+    place.outer = _place.get()
+    _place.set(place)
+
+
+def leave(visit: str) -> list[Record]:
+    """Leave a place, if this task is in it, and get the records that end its scopes."""
+    place = _place.get()
+    if place is None or place.visit != visit:
+        return []
+    _place.set(place.outer)
+    return place.closed()
+
+
+class CallInside(Borrower):
+    """Ownership of an agent that something runs of which nothing else is recorded.
+
+    Its end is recorded at once: what runs it goes on with the result.
+    """
+
+    def __init__(self, place: Place) -> None:
+        """Own the agent for one call in `place`."""
+        super().__init__(lambda _: None)
+        self._place = place
+
+    async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:  # noqa: ARG002
+        """Restore the agent if it was called here with the same prompt before. See `Ownership.begin`."""
+        await recording.check()
+        was_here = recording.found.has_taken(recording.scope)
+        view = recording.found.take(recording.scope)
+        scope = view.scope(recording.scope)
+        status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
+        if status.get("visit") == recording.visit and scope.invocation is not None:
+            asked, _ = unpack_prompt(scope.invocation.prompt)
+            self._place.is_repeated &= same_prompt(asked, recording.given)
+            if self._place.is_repeated:
+                restore_borrowed(recording, agent, view, may_wait=False)
+                recording.hands_out = True
+                return view
+        if was_here or recording.scope in view.scopes:
+            recording.journal.append(ScopeClosed(recording.scope))  # left over from another visit, or another prompt
+        return View()
+
+    async def end(self, recording: Recording, agent: Agent, last: Sequence[Record]) -> None:
+        """Write the last records down. See `Ownership.end`."""
+        if any(isinstance(record, InvocationFinished) for record in last):
+            recording.journal.append(*last)
+            await recording.barrier()
+        elif last:
+            await super().end(recording, agent, last)
+
+
+class AttachedHooks(HookProvider):
+    """Records the calls of attached agents, wherever they are made."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        """Record in `recordings`."""
+        self._recordings = recordings
+        self._scopes: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
+        self._first: weakref.WeakKeyDictionary[Agent, tuple[Messages, Any]] = weakref.WeakKeyDictionary()
+
+    def attach(self, agent: Agent, scope: str) -> None:
+        """Attach an agent.
+
+        Raises:
+            ConfigurationError: It is no agent, has a session manager of its own, or is attached under another name.
+        """
+        if not strands_compat.is_a(agent, Agent):
+            raise ConfigurationError(f"{type(agent).__name__} cannot be attached: only a strands.Agent can")
+        if strands_compat.has_own_session(agent):
+            raise ConfigurationError(f"agent {agent.agent_id!r} has a session manager: it is recorded there already")
+        known = self._scopes.setdefault(agent, scope)
+        if known != scope or not scope:
+            raise ConfigurationError(f"scope {scope!r}: agent {agent.agent_id!r} is attached as {known!r}")
+        self._first.setdefault(agent, (copy.deepcopy(agent.messages), agent.state.get()))
+
+    def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
+        """Register for the calls of an agent."""
+        registry.add_callback(BeforeInvocationEvent, self._bind, order=HookOrder.SDK_FIRST - 1)
+
+    def _bind(self, event: BeforeInvocationEvent) -> None:
+        scope = self._scopes.get(event.agent)
+        if scope is None:
+            return
+        place = _place.get()
+        if place is None or not place.journal.owned:
+            self._recordings.unbind(event.agent)  # called on its own
+            return
+        if not place.calls[scope]:
+            # A conversation lasts for one visit or tool call: a process that did not see the last one has none of it.
+            messages, state = self._first[event.agent]
+            event.agent.messages, event.agent.state = copy.deepcopy(messages), AgentState(state)
+        self._recordings.bind(event.agent, place.next_call(scope))

@@ -3,7 +3,9 @@
 A planner fans out to three researchers, whose findings an editor joins. By default on SQLite in a temporary directory;
 no model provider is needed, the models follow a script.
 
-    python examples/research_graph.py [--store URL]
+    python examples/research_graph.py [--store URL] [--picture research.svg]
+
+The last process draws what became of each node in it; that needs `pip install strands-dapr-session[picture]`.
 """
 
 from __future__ import annotations
@@ -90,10 +92,15 @@ def all_researched(state: Any) -> bool:
     return set(ROUTES) <= {node.node_id for node in state.completed_nodes}
 
 
-def work(store: str, doomed: str) -> None:
+def work(store: str, doomed: str, picture: Path | None) -> None:
     """Be one process: the same program each time."""
-    graph = build_graph(DaprSessionManager("routes", store=store), doomed)
+    session_manager = DaprSessionManager("routes", store=store)
+    graph = build_graph(session_manager, doomed)
     result = graph(TASK)
+    if picture:
+        from strands_dapr_session.picture import draw  # noqa: PLC0415 - an extra, which not everybody has
+
+        picture.write_text(draw(graph, session_manager.tally(graph)))
     print(result.status.value, "-", str(result.results["editor"].result).strip())
 
 
@@ -102,12 +109,13 @@ def main() -> None:
     global LEDGER  # noqa: PLW0603 - tools are plain functions and find it here
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--store", help="as in DaprSessionManager(store=...)")
+    parser.add_argument("--picture", type=Path, help="where to write a picture of the last process, as SVG")
     parser.add_argument("--ledger", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--doomed", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ledger:
         LEDGER = options.ledger
-        work(options.store, options.doomed)
+        work(options.store, options.doomed, options.picture)
         return
     console = Console()
     with tempfile.TemporaryDirectory() as name:
@@ -117,7 +125,10 @@ def main() -> None:
         runs: list[Counter[str]] = []
         seen = 0
         for doomed in (*KILLS, ""):
-            process = subprocess.run([*command, "--doomed", doomed], capture_output=True, text=True, check=False)
+            drawing = ["--picture", options.picture] if options.picture else []
+            process = subprocess.run(
+                [*command, *drawing, "--doomed", doomed], capture_output=True, text=True, check=False
+            )
             lines = ledger.read_text().splitlines()
             runs.append(Counter(line.partition(" ")[2] for line in lines[seen:]))
             seen = len(lines)

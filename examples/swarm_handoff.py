@@ -3,7 +3,9 @@
 The first agent hands the case over and, in the same turn, writes to the customer; the process dies while it writes. By
 default on SQLite in a temporary directory; no model provider is needed, the models follow a script.
 
-    python examples/swarm_handoff.py [--store URL]
+    python examples/swarm_handoff.py [--store URL] [--picture handoff.svg]
+
+The last process draws what became of each node in it; that needs `pip install strands-dapr-session[picture]`.
 """
 
 from __future__ import annotations
@@ -78,9 +80,15 @@ def build_swarm(session_manager: DaprSessionManager, *, is_doomed: bool) -> Swar
     return Swarm([front_desk, payments], session_manager=session_manager, id="service")
 
 
-def work(store: str, *, is_doomed: bool) -> None:
+def work(store: str, picture: Path | None, *, is_doomed: bool) -> None:
     """Be one process: the same program each time."""
-    result = build_swarm(DaprSessionManager("case-4711", store=store), is_doomed=is_doomed)(TASK)
+    session_manager = DaprSessionManager("case-4711", store=store)
+    swarm = build_swarm(session_manager, is_doomed=is_doomed)
+    result = swarm(TASK)
+    if picture:
+        from strands_dapr_session.picture import draw  # noqa: PLC0415 - an extra, which not everybody has
+
+        picture.write_text(draw(swarm, session_manager.tally(swarm)))
     path = " -> ".join(node.node_id for node in result.node_history)
     print(result.status.value, "-", path, "-", str(result.results["payments"].result).strip())
 
@@ -90,12 +98,13 @@ def main() -> None:
     global LEDGER  # noqa: PLW0603 - tools are plain functions and find it here
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--store", help="as in DaprSessionManager(store=...)")
+    parser.add_argument("--picture", type=Path, help="where to write a picture of the last process, as SVG")
     parser.add_argument("--ledger", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--doomed", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ledger:
         LEDGER = options.ledger
-        work(options.store, is_doomed=options.doomed)
+        work(options.store, options.picture, is_doomed=options.doomed)
         return
     console = Console()
     with tempfile.TemporaryDirectory() as name:
@@ -105,6 +114,7 @@ def main() -> None:
         subprocess.run([*command, "--doomed"], capture_output=True, check=False)
         first = Counter(line.partition(" ")[2] for line in ledger.read_text().splitlines())
         console.print("killed while it wrote to the customer; the handoff was done")
+        command += ["--picture", options.picture] if options.picture else []
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         both = Counter(line.partition(" ")[2] for line in ledger.read_text().splitlines())
     table = Table("what ran", "process 1", "process 2", "in all")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.hooks.in_doubt import InDoubtPolicy
     from strands_dapr_session.hooks.retry import RetryPolicy
+    from strands_dapr_session.multiagent.tally import NodeTally
     from strands_dapr_session.stores.base import StateStore
 
 ROOT_SCOPE = ""
@@ -232,6 +233,20 @@ class DaprSessionManager(SessionManager):
         self._attached.attach(agent, scope)
         self._listen(agent)
 
+    def tally(self, orchestrator: Any) -> dict[str, NodeTally]:
+        """Tell what became of each node of a graph or swarm in this process; `picture.draw` shows it.
+
+        Raises:
+            ConfigurationError: The graph or swarm is not of this session manager.
+        """
+        return self._root_of(orchestrator).orchestration.tally()
+
+    def _root_of(self, orchestrator: Any) -> Root:
+        root = self._roots.get(orchestrator.id)
+        if root is None:
+            raise ConfigurationError(f"{orchestrator.id!r} was not given this session manager")
+        return root
+
     def abandon(self, built: Any) -> None:
         """Give up what an agent, graph or swarm has not finished, so that it takes something new. What it did stays.
 
@@ -245,10 +260,7 @@ class DaprSessionManager(SessionManager):
             journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
             io_thread.run_sync(give_up(journal))
             return
-        root = self._roots.get(built.id)
-        if root is None:
-            raise ConfigurationError(f"{built.id!r} was not given this session manager")
-        io_thread.run_sync(root.give_up())
+        io_thread.run_sync(self._root_of(built).give_up())
 
     def restart(self, built: Any) -> None:
         """Let what is parked of an agent, graph or swarm be tried again; the next call does.

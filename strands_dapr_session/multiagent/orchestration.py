@@ -31,6 +31,7 @@ from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.run import Recorded, Run
 from strands_dapr_session.multiagent.swarm import SwarmShape
+from strands_dapr_session.multiagent.tally import NodeTally, Tallies
 from strands_dapr_session.multiagent.topology import check_topology, describe
 from strands_dapr_session.multiagent.waiting import refill, strip
 from strands_dapr_session.records.codec import pack_value
@@ -55,6 +56,7 @@ class Orchestration:
         shape: The orchestrator.
         agents: What is recorded of the agents that its nodes are.
         below: The orchestrators that its nodes are.
+        tallies: What became of its nodes in this process.
         run: What runs now.
         visit: Names the occasion on which the parent runs this orchestrator. None for the root, and outside of a run.
         is_answering: The parent passes answers of a person on.
@@ -67,6 +69,7 @@ class Orchestration:
         self.shape = shape
         self.agents: dict[str, Recording] = {}
         self.below: dict[str, Orchestration] = {}
+        self.tallies = Tallies()
         self.run: Run | None = None
         self.visit: str | None = None
         self.is_answering = False
@@ -172,6 +175,10 @@ class Orchestration:
         run.finished, run.handovers = recorded.finished(orchestrator.nodes)
         executors = {name: orchestrator.nodes[name].executor for name in run.finished if name in self.agents}
         run.kept = {name: strands_compat.keep(executor) for name, executor in executors.items()}
+        run.first = frozenset(owed) - run.finished.keys()
+        for name, visits in run.visits.items():
+            if not self.tallies.has_seen(name):
+                self.tallies.count(name, "replayed", visits)
         # Those that have finished first, in their order: so their results come in the order in which they came.
         owed.sort(key=lambda name: [*run.finished, name].index(name))
         waits = recorded.status["state"] == INTERRUPTED and not run.is_replayed
@@ -325,6 +332,7 @@ class Orchestration:
 
     async def _enter(self, run: Run, node_id: str) -> None:
         node = self.shape.orchestrator.nodes[node_id]
+        self.tallies.count(node_id, self._what_happens(run, node_id))
         if node_id in run.finished:
             self._replaced[node_id] = node.executor
             if node_id in run.kept and self.shape.is_reset(run, node_id):
@@ -347,6 +355,21 @@ class Orchestration:
             attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
             await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
 
+    def _what_happens(self, run: Run, node_id: str) -> str:
+        """Tell what the visit of a node that begins is, in the words of `NodeTally`."""
+        if node_id in run.finished:
+            return "replayed"
+        part = self.agents.get(node_id) or self.below.get(node_id)
+        is_under_way = part is not None and is_owed(self.root.found.view, part.scope, run.token(node_id))
+        return "resumed" if is_under_way or (run.is_answered and node_id in run.first) else "run"
+
+    def tally(self) -> dict[str, NodeTally]:
+        """Tell what became of each node in this process."""
+        return {
+            name: self.tallies.of(name, self.below[name].tally() if name in self.below else {})
+            for name in self.shape.orchestrator.nodes
+        }
+
     def _handing_over(self, run: Run, node_id: str) -> Any:
         def then() -> None:
             self.shape.hand_over(run.handovers.get(node_id))
@@ -367,6 +390,7 @@ class Orchestration:
                 if self.shape.has_failed(node_id):
                     run.failed.add(node_id)
                     self.root.journal.append(run.note_result(node_id, results[node_id], None))
+                self.tallies.count(node_id, "failed")
                 if kept:
                     self.root.journal.mistrust()  # what it recorded last is lost: this process believes otherwise
                 return

@@ -46,6 +46,7 @@ class Run:
         visits: How often each node had finished before the batch.
         finished: Results of the nodes of the batch that have finished.
         handovers: What each of those did besides.
+        first: The nodes that this call has to finish before any other begins.
         kept: Sets their agents back to what they were when they had finished.
         failed: Nodes of the batch that returned a result which says that they failed.
         history: How many nodes had finished before the batch, in all.
@@ -68,6 +69,7 @@ class Run:
     visits: dict[str, int] = field(default_factory=dict)
     finished: dict[str, NodeResult] = field(default_factory=dict)
     handovers: dict[str, Any] = field(default_factory=dict)
+    first: frozenset[str] = frozenset()
     kept: dict[str, Callable[[], None]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     history: int = 0

@@ -1,16 +1,19 @@
-"""Runs that a worker was offered and cannot run, laid out for those that can.
+"""Runs that did not reach a worker which can run them, laid out for those that can.
 
 Dapr gives work to any worker that is connected, and in turn: with three of them and three pieces of work for each
-offer, it may be the same wrong one every time. So the wrong one lays the run out where the right ones look. All methods
-are called on the I/O loop.
+offer, it may be the same wrong one every time. So the wrong one lays the run out where the right ones look. So does a
+client that waits for a run which nobody takes: a worker that is frozen is given work like any other, until Dapr notices
+after some 14 s. All methods are called on the I/O loop.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import offers_key
+
+_MOST: Final = 256
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,11 +29,11 @@ class Offers:
         self._store = store
 
     async def lay_out(self, agent: str, invocation_id: str) -> None:
-        """Lay a run out."""
+        """Lay a run out, unless there is so much already that workers are busy rather than unaware."""
 
         def add(now: Any) -> Any:
             present = list(now or [])
-            return present if invocation_id in present else [*present, invocation_id]
+            return present if invocation_id in present or len(present) >= _MOST else [*present, invocation_id]
 
         await documents.change(self._store, offers_key(agent), add)
 

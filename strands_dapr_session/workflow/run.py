@@ -19,6 +19,7 @@ from strands_dapr_session.errors import (
 )
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import RunKeys
+from strands_dapr_session.workflow.offers import Offers
 from strands_dapr_session.workflow.stream import Follower
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _FIRST_POLL: Final = 0.005
 _LONGEST_POLL: Final = 0.25
 _ASK_DAPR_EVERY: Final = 5.0
+_LAY_OUT_AFTER: Final = 1.0
+"""Seconds after which a run that nobody has taken may have been given to a worker that is frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Run:
 
     async def _result(self, timeout: float | None) -> dict[str, Any]:
         await self._state()
+        lay_out_at: float | None = time.monotonic() + _LAY_OUT_AFTER
         deadline = None if timeout is None else time.monotonic() + timeout
         ask_dapr_at = time.monotonic() + _ASK_DAPR_EVERY
         pause = _FIRST_POLL
@@ -111,6 +115,11 @@ class Run:
                 raise RunTimeoutError(
                     f"run {self.invocation_id!r} is {state.phase} after {timeout:g} s. It goes on: ask for its "
                     "result again."
+                )
+            if lay_out_at is not None and now >= lay_out_at and state.phase == "pending":
+                lay_out_at = None
+                await Offers(self._store).lay_out(
+                    (await self._runs.request(self.invocation_id)).agent, self.invocation_id
                 )
             if now >= ask_dapr_at:
                 ask_dapr_at = now + _ASK_DAPR_EVERY

@@ -28,6 +28,10 @@ def test_others_go_on_when_a_worker_is_frozen(stage: Stage) -> None:
     frozen = stage.worker_of(first)
     frozen.signal(signal.SIGSTOP)
     stage.until(lambda: stage.started("frozen", 3).pid != first.pid, "the takeover")
+    # New runs that Dapr gives to the frozen one are not lost on it.
+    for number in range(6):
+        new = stage.client().submit("agent", session_id=f"new-{number}", prompt=f"say {number}")
+        assert str(new.result(timeout=30)).strip() == str(number)
     frozen.signal(signal.SIGCONT)
     stage.until(lambda: "another worker has taken the run over" in stage.logs(), "the thawed one to notice")
     stage.open("frozen")

@@ -15,6 +15,7 @@ help:
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
 	@echo 'make demo-dapr    the same through a Dapr sidecar'
 	@echo 'make demo-workers three workers, one of which is killed every few seconds; all runs finish'
+	@echo 'make prove-workers 1,000 runs over workers that are killed, stopped and told to end'
 	@echo 'make bench        what everything costs, beside what you would use instead; up to 15 minutes'
 	@echo 'make bench-smoke  a minute of it, which fails when something has become slower'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
@@ -82,6 +83,10 @@ demo-dapr: servers
 .PHONY: demo-workers
 demo-workers: servers
 	.venv/bin/python examples/workers_demo.py
+
+.PHONY: prove-workers
+prove-workers: servers
+	.venv/bin/python -m tests.prove workers --seeds 1 --runs 1000
 
 .PHONY: bench
 bench: .venv-bench/.ready servers

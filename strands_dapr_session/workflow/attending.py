@@ -22,6 +22,8 @@ from strands_dapr_session.errors import (
     OwnershipError,
     SessionBusyError,
     StoreUnavailableError,
+    TooLargeError,
+    UnencodableValueError,
 )
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
@@ -232,8 +234,7 @@ class Attending:
         """Write down how an attempt ended."""
         match ending:
             case Finished(result):
-                await self._runs.complete(claim, result)
-                return "done"
+                return await self._finished(claim, result)
             case Asking(interrupts):
                 state = await self._runs.conclude(claim, lambda now: now.asking(interrupts))
                 return self._not_taken(state)
@@ -246,6 +247,13 @@ class Attending:
             case _:
                 logger.warning("invocation_id=<%s> | another worker has taken the run over", claim.invocation_id)
                 return _Held()
+
+    async def _finished(self, claim: Claim, result: dict[str, Any]) -> Step | _Held:
+        try:
+            await self._runs.complete(claim, result)
+        except (TooLargeError, UnencodableValueError) as error:
+            return await self._over(claim, "failed", type(error).__name__, str(error))
+        return "done"
 
     async def _raised(self, claim: Claim, error: BaseException) -> Step | _Held:
         name, text = type(error).__name__, str(error)

@@ -273,7 +273,7 @@ class AgentWorker:
                 if time.monotonic() >= next_beat:
                     next_beat = time.monotonic() + self._settings.lease / _BEATS_PER_LEASE
                     await crew.announce()
-                    attending.check(await runs.states(list(attending.in_hand)))
+                attending.check(await runs.states(list(attending.in_hand)))
                 await attending.look_around()
                 for card in await crew.look():
                     states = await runs.states(list(card.runs))

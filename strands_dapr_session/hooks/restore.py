@@ -65,13 +65,13 @@ def refresh_agent(recording: Recording, agent: Agent, view: View, *, may_wait: b
 def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: bool) -> None:
     invocation = scope.invocation
     unfinished = invocation is not None and not invocation.finished
-    status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
+    status = unpack_value(scope.notes[STATUS], key=recording.name) if STATUS in scope.notes else {}
     waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
     if recording.stale and (invocation is not None or recording.seed_documents):
         strands_compat.forget(agent)
         if invocation is None:
             strands_compat.load(agent, recording.seed_documents)
-    _restore_documents(agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
+    _restore_documents(recording, agent, scope, unfinished=unfinished, waits_for_answers=waits_for_answers)
     if may_wait:
         strands_compat.take_answers_again(agent, status.get("answers", ()))
     _restore_messages(recording, agent, scope)
@@ -93,7 +93,7 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
     invocation = scope.invocation
     bodies = list(scope.messages)
-    messages: Messages = [unpack_value(body) for body in bodies]
+    messages: Messages = [unpack_value(body, key=recording.name) for body in bodies]
     if agent.messages and not recording.transcript and messages:
         logger.warning(
             "agent_id=<%s>, messages=<%d> | messages given to the agent are replaced by those of its session",
@@ -109,9 +109,11 @@ def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> N
     recording.transcript.reset(messages, bodies)
 
 
-def _restore_documents(agent: Agent, scope: ScopeView, *, unfinished: bool, waits_for_answers: bool) -> None:
+def _restore_documents(
+    recording: Recording, agent: Agent, scope: ScopeView, *, unfinished: bool, waits_for_answers: bool
+) -> None:
     documents: dict[str, Any] = {
-        name: unpack_value(packed)
+        name: unpack_value(packed, key=recording.name)
         for name, packed in scope.documents.items()
         if name in {"state", "conversation_manager_state", "interrupt_state", "model_state"}
     }
@@ -142,6 +144,6 @@ def _recall_batch(recording: Recording, scope: ScopeView) -> None:
     packed = scope.documents.get("interrupt_state")
     if packed is None or not recording.owed:
         return
-    for result in strands_compat.batch_of(unpack_value(packed)):
+    for result in strands_compat.batch_of(unpack_value(packed, key=recording.name)):
         if result["toolUseId"] in recording.batch and result["toolUseId"] not in recording.ambiguous:
             recording.results.setdefault(result["toolUseId"], pack_value(result, path="toolResult"))

@@ -98,7 +98,8 @@ class ResumeHook(HookProvider):
             event.messages = invocation.prompt[invocation.progress.messages :]
             return
         order = invocation.in_order(recording.batch)
-        results = [unpack_value(recording.results[id_]) for id_ in order if id_ in recording.results]
+        recorded = [recording.results[id_] for id_ in order if id_ in recording.results]
+        results = [unpack_value(result, key=recording.name) for result in recorded]
         state = strands_compat.half_finished_batch(
             strands_compat.interrupt_state(event.agent), event.agent.messages[-1], results
         )
@@ -122,7 +123,7 @@ class ResumeHook(HookProvider):
         if recording is None:
             return
         if recording.replay is not None:
-            recorded = unpack_value(recording.replay.result)
+            recorded = unpack_value(recording.replay.result, key=recording.name)
             event.message.update(recorded["message"])
             recording.replayed = event.message
             return

@@ -1,0 +1,229 @@
+"""Graphs and swarms whose store is wound back to each of its writes, and started again there: nothing tells the cut."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from pydantic import BaseModel
+from strands import Agent, ToolContext, tool
+from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
+
+from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.journal import committer
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.stores.base import StateStore
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Delay, FaultyStore
+from strands_dapr_session.testing.model import ScriptedModel
+
+Build = Callable[[StateStore, list[str]], Any]
+"""Makes an orchestrator whose tools note what they do."""
+
+
+class Offer(BaseModel):
+    """A structured answer."""
+
+    price: int
+
+
+class Opaque(MultiAgentBase):
+    """A node that tells nothing of what it does."""
+
+    id = "opaque"
+
+    def __init__(self, ran: list[str]) -> None:
+        self.ran = ran
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **_: Any) -> MultiAgentResult:  # noqa: ARG002
+        """Do it."""
+        self.ran.append("opaque")
+        return MultiAgentResult(Status.COMPLETED)
+
+
+def agent(name: str, ran: list[str], turns: list[Any], **options: Any) -> Agent:
+    @tool(context=True)
+    async def work(number: int, tool_context: ToolContext) -> str:
+        """Work."""
+        ran.append(f"{name} {tool_context.tool_use['toolUseId']}")
+        tool_context.agent.state.set(tool_context.tool_use["toolUseId"], number)
+        return f"{name} worked on {number}"
+
+    tools = [work, *options.pop("tools", [])]
+    return Agent(name=name, model=ScriptedModel(turns), tools=tools, callback_handler=None, **options)
+
+
+def graph(store: StateStore, ran: list[str]) -> Any:
+    """Two nodes at the same time, one after them that uses an agent as a tool, and one that is opaque."""
+    builder = GraphBuilder()
+    helper = agent("helper", ran, [[("work", {"number": 7})], "helped"], description="Helps.")
+    nodes: dict[str, Any] = {
+        "a": agent("a", ran, [[("work", {"number": 1})], [("Offer", {"price": 3})]], structured_output_model=Offer),
+        "b": agent("b", ran, [[("work", {"number": 2}), ("work", {"number": 3})], "done b"]),
+        "c": agent("c", ran, [[("helper", {"input": "help"})], "done c"], tools=[helper.as_tool()]),
+        "d": Opaque(ran),
+    }
+    for name, node in nodes.items():
+        builder.add_node(node, name)
+    for one, other in (("a", "c"), ("b", "c"), ("c", "d")):
+        builder.add_edge(one, other, lambda state: {"a", "b"} <= state.results.keys())
+    builder.set_entry_point("a")
+    builder.set_entry_point("b")
+    manager = DaprSessionManager("s", store=store, on_busy="steal")
+    return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+
+def revisiting(store: StateStore, ran: list[str]) -> Any:
+    """A graph that goes round: each node is visited again."""
+    builder = GraphBuilder()
+    for name in "ab":
+        builder.add_node(agent(name, ran, [[("work", {"number": 1})], f"done {name}"]), name)
+    builder.add_edge("a", "b")
+    builder.add_edge("b", "a", lambda state: len(state.execution_order) < 4)
+    builder.set_entry_point("a").reset_on_revisit().set_max_node_executions(9)
+    manager = DaprSessionManager("s", store=store, on_busy="steal")
+    return builder.set_graph_id("g").set_session_manager(manager).build()
+
+
+def swarm(store: StateStore, ran: list[str]) -> Any:
+    """Three agents, each of which hands over to the next, with a word and something to share."""
+
+    def handoff(to: str) -> list[Any]:
+        return [("handoff_to_agent", {"agent_name": to, "message": f"over to {to}", "context": {"next": to}})]
+
+    nodes = [
+        agent("a", ran, [[("work", {"number": 1})], handoff("b"), "a is done"]),
+        agent("b", ran, [handoff("c"), "b is done"]),
+        agent("c", ran, [[("work", {"number": 2})], "c is done"]),
+    ]
+    return Swarm(nodes, id="g", session_manager=DaprSessionManager("s", store=store, on_busy="steal"))
+
+
+def film(build: Build) -> tuple[list[dict[str, Any]], Any, list[str]]:
+    """Run from beginning to end; get what the store held after each write, the outcome, and what tools did."""
+    frames: list[dict[str, Any]] = []
+    inner = MemoryStore()
+    store = FaultyStore(inner, on_applied=lambda call: frames.append(dict(inner._entries)) if call.writes else None)
+    ran: list[str] = []
+    orchestrator = build(store, ran)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        result = orchestrator("T")
+    return frames, outcome(orchestrator, result), ran
+
+
+def outcome(orchestrator: Any, result: Any) -> Any:
+    """All that must not depend on whether the run was cut."""
+    order = [node.node_id for node in getattr(result, "execution_order", None) or result.node_history]
+    return {
+        "status": result.status,
+        "order": sorted(order[:2]) + order[2:] if "d" in orchestrator.nodes else order,  # a and b run at the same time
+        "results": {
+            name: (each.status, str(each.result).strip()) for name, each in result.results.items() if name != "d"
+        },
+        "output": {name: getattr(each.result, "structured_output", None) for name, each in result.results.items()},
+        "usage": result.accumulated_usage["totalTokens"],
+        "count": result.execution_count,
+        "failed": getattr(result, "failed_nodes", 0),
+        "shared": getattr(getattr(orchestrator, "shared_context", None), "context", None),
+        "messages": {
+            name: [(message["role"], message["content"]) for message in node.executor.messages]
+            for name, node in orchestrator.nodes.items()
+            if isinstance(node.executor, Agent)
+        },
+        "state": {n: e.executor.state.get() for n, e in orchestrator.nodes.items() if isinstance(e.executor, Agent)},
+    }
+
+
+def recorded(store: StateStore) -> set[str]:
+    """The tool calls whose results are recorded, by the agent's place and the id."""
+    found = set()
+    for path, scope in Journal(store, "s", "g").load_sync().scopes.items():
+        blocks = [block for body in scope.messages for block in unpack_value(body)["content"]]
+        ids = [block["toolResult"]["toolUseId"] for block in blocks if "toolResult" in block]
+        found |= {f"{path.rpartition('/')[2]} {id_}" for id_ in [*ids, *scope.results]}
+    return found
+
+
+@pytest.mark.parametrize("build", [graph, swarm], ids=["graph", "swarm"])
+def test_a_cut_makes_no_difference(build: Build) -> None:
+    frames, expected, _ = film(build)
+    assert expected["status"] == Status.COMPLETED
+    for number, frame in enumerate(frames, 1):
+        inner = MemoryStore()
+        inner._entries.update(frame)
+        done, ran = recorded(inner), list[str]()
+        orchestrator = build(inner, ran)
+        if number == len(frames):
+            break  # it was over: the same task would be another run
+        found = outcome(orchestrator, orchestrator("T"))
+        assert found == expected, f"cut after write {number}"
+        assert not done & set(ran), f"cut after write {number}: a recorded result was computed again"
+
+
+def test_a_cut_makes_no_difference_to_nodes_that_are_visited_again() -> None:
+    frames, expected, ran_once = film(revisiting)
+    assert expected["order"] == ["a", "b", "a", "b"]
+    for number, frame in enumerate(frames[:-1], 1):
+        inner = MemoryStore()
+        inner._entries.update(frame)
+        ran: list[str] = []
+        orchestrator = revisiting(inner, ran)
+        assert outcome(orchestrator, orchestrator("T")) == expected, f"cut after write {number}"
+        assert len(ran) <= len(ran_once)
+
+
+def test_an_opaque_node_starts_when_all_before_it_is_recorded() -> None:
+    store = FaultyStore(MemoryStore(), lambda call: Delay(0.01) if call.writes else None)
+    seen: list[list[str]] = []
+
+    class Looking(Opaque):
+        async def invoke_async(self, *args: Any, **options: Any) -> MultiAgentResult:
+            view = await Journal(store.inner, "s", "g").load()
+            seen.append([kind for kind in view.scope("").notes if kind.startswith("result:")])
+            return await super().invoke_async(*args, **options)
+
+    builder = GraphBuilder()
+    builder.add_node(agent("a", [], ["done a"]), "a")
+    builder.add_node(Looking([]), "d")
+    builder.add_edge("a", "d")
+    manager = DaprSessionManager("s", store=store)
+    builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()("T")
+    assert seen == [["result:1:a"]]
+
+
+def test_the_scope_of_an_agent_that_was_a_tool_ends_with_the_call() -> None:
+    frames, _, _ = film(graph)
+    inner = MemoryStore()
+    inner._entries.update(frames[-1])
+    assert set(Journal(inner, "s", "g").load_sync().scopes) == {"", "a", "b", "c"}
+
+
+def test_a_node_that_failed_once_does_not_fail_the_run_for_ever() -> None:
+    class Flaky(Opaque):
+        async def invoke_async(self, *args: Any, **options: Any) -> MultiAgentResult:
+            result = await super().invoke_async(*args, **options)
+            return MultiAgentResult(Status.FAILED) if len(self.ran) == 1 else result
+
+    def build(store: StateStore, ran: list[str]) -> Any:
+        builder = GraphBuilder()
+        builder.add_node(Flaky(ran), "a")
+        builder.add_node(agent("b", [], ["done b"]), "b")
+        builder.add_node(agent("c", [], ["done c"]), "c")
+        builder.add_edge("a", "c", lambda state: {"a", "b"} <= {node.node_id for node in state.completed_nodes})
+        builder.add_edge("b", "c", lambda state: {"a", "b"} <= {node.node_id for node in state.completed_nodes})
+        builder.set_entry_point("a")
+        builder.set_entry_point("b")
+        manager = DaprSessionManager("s", store=store)
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+    store, ran = MemoryStore(), list[str]()
+    with contextlib.suppress(Exception):  # how it ends depends on the version of Strands
+        assert build(store, ran)("T").status == Status.FAILED
+    result = build(store, ran)("T")
+    assert ran == ["opaque", "opaque"]
+    assert (result.status, result.failed_nodes, result.completed_nodes) == (Status.COMPLETED, 0, 3)

@@ -1,0 +1,276 @@
+"""What is recorded of an agent, when it is waited for, and what a resumed agent gets back."""
+
+from __future__ import annotations
+
+from tests.prove.mutants.mutant import Edit, Mutant
+
+AGENTS: tuple[Mutant, ...] = (
+    Mutant(
+        "barrier_skipped_before_a_tool",
+        "a tool starts only when everything before it is acknowledged",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                """\
+        await recording.check()
+        await recording.barrier()
+""",
+                """\
+        await recording.check()
+""",
+            ),
+        ),
+        (
+            "tests/unit/hooks/test_rules.py::test_a_tool_starts_when_the_message_that_asks_for_it_and_all_results_before_it_are_recorded",
+        ),
+    ),
+    Mutant(
+        "mark_of_a_doubt_not_awaited",
+        "under a policy that needs it, a tool starts only when the mark that it did is acknowledged",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                """\
+            self._record_start(recording, event.agent, tool_use_id, name)
+""",
+                """\
+            await recording.barrier()
+            self._record_start(recording, event.agent, tool_use_id, name)
+""",
+            ),
+            Edit(
+                "hooks/checkpoint.py",
+                """\
+        await recording.check()
+        await recording.barrier()
+""",
+                """\
+        await recording.check()
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_tool_that_must_not_run_twice_starts_when_its_mark_is_recorded",),
+    ),
+    Mutant(
+        "doubts_forgotten",
+        "a tool that was marked as started and has no result is in doubt",
+        (
+            Edit(
+                "hooks/recording.py",
+                'return set(scope.started).difference(self.status.get("asking", ()))',
+                'return set(scope.started).intersection(self.status.get("asking", ()))',
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_tool_that_may_have_run_is_treated_as_its_policy_says",),
+    ),
+    Mutant(
+        "result_recorded_before_other_hooks",
+        "the recorded result of a tool is the one that the model sees, after every hook",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                "registry.add_callback(AfterToolCallEvent, self._after_tool, order=LAST)",
+                "registry.add_callback(AfterToolCallEvent, self._after_tool, order=FIRST)",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_the_result_that_is_recorded_is_the_one_after_every_hook",),
+    ),
+    Mutant(
+        "result_of_a_retried_tool_recorded",
+        "a result that a hook throws away, to have the tool run again, is not recorded",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                """\
+        if strands_compat.will_retry(event):
+            return
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_result_that_is_thrown_away_for_a_retry_is_not_recorded",),
+    ),
+    Mutant(
+        "held_message_lost",
+        "the message that asked for unfinished tools is put back before its run goes on",
+        (
+            Edit(
+                "hooks/recording.py",
+                """\
+            messages.insert(min(len(self.transcript) - 1, len(messages)), self.held)
+""",
+                """\
+            pass
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_recorded_results_reach_the_model_in_their_places",),
+    ),
+    Mutant(
+        "placeholder_kept",
+        'what Strands answers to an owed batch, "Tool was interrupted.", is never recorded',
+        (
+            Edit(
+                "hooks/recording.py",
+                """\
+        if self.placeholder is not None and messages and messages[-1] is self.placeholder:
+            messages.pop()
+""",
+                "",
+            ),
+        ),
+        ("tests/integration/agents/test_failures.py::test_a_hook_that_raises",),
+    ),
+    Mutant(
+        "recorded_results_not_reinjected",
+        "a recorded tool result is never computed again",
+        (
+            Edit(
+                "hooks/resume.py",
+                "recorded = [recording.results[id_] for id_ in order if id_ in recording.results]",
+                "recorded = [recording.results[id_] for id_ in order if not id_]",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_recorded_results_reach_the_model_in_their_places",),
+    ),
+    Mutant(
+        "results_reinjected_in_another_order",
+        "recorded results reach the model in their places",
+        (
+            Edit(
+                "hooks/resume.py",
+                "position = {tool_use_id: index for index, tool_use_id in enumerate(order)}",
+                "position = {tool_use_id: index for index, tool_use_id in enumerate(reversed(order))}",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_recorded_results_reach_the_model_in_their_places",),
+    ),
+    Mutant(
+        "answers_dropped_on_resume",
+        "what a person answered before a crash is not asked for again",
+        (
+            Edit(
+                "hooks/restore.py",
+                """\
+        documents["interrupt_state"] = strands_compat.without_batch(interrupts)
+""",
+                """\
+        documents.pop("interrupt_state")
+""",
+            ),
+        ),
+        ("tests/integration/agents/test_interrupts.py::test_answered_before_and_after_a_crash",),
+    ),
+    Mutant(
+        "edits_in_place_missed",
+        "a message that was changed in place is recorded as it is now",
+        (
+            Edit(
+                "hooks/recording.py",
+                "compare = self.transcript.changed if thorough else self.transcript.appended",
+                "compare = self.transcript.appended",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_messages_that_were_changed_in_place_are_recorded_as_they_are",),
+    ),
+    Mutant(
+        "state_of_a_tool_missed",
+        "what a tool changed in the agent's state is recorded with its result",
+        (
+            Edit(
+                "hooks/documents.py",
+                """\
+        if version != self._state_version:
+""",
+                """\
+        if version != self._state_version and not self._packed:
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_what_a_tool_changed_in_the_state_is_recorded_with_its_result",),
+    ),
+    Mutant(
+        "final_answer_recorded_early",
+        "a final answer is recorded together with the end of its invocation",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                "if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):",
+                "if recording.holds_final_answer(event.message):",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_final_answer_and_the_end_are_in_one_commit",),
+    ),
+    Mutant(
+        "idempotency_key_changes_on_resume",
+        "the idempotency key of a call is the same at every attempt",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                "set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), ",
+                "set_key(recording.name, recording.scope, invocation.id, str(invocation.attempt), ",
+            ),
+        ),
+        ("tests/integration/agents/test_cut_everywhere.py::test_keys_stay_with_their_calls",),
+    ),
+    Mutant(
+        "drift_not_checked",
+        "an unfinished run is not resumed silently by an agent with other tools, prompt or model",
+        (
+            Edit(
+                "hooks/opening.py",
+                """\
+    check_drift(agent, last.fingerprint, recording.settings.drift)
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_another_agent_does_not_go_on_unnoticed",),
+    ),
+    Mutant(
+        "finished_invocation_runs_again",
+        "asking again for a finished invocation, by its id, gives its recorded result",
+        (
+            Edit(
+                "hooks/opening.py",
+                """\
+    if key is not None and key in finished:
+""",
+                """\
+    if key is not None and not key:
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_finished_invocation_is_handed_out_again_by_its_id",),
+    ),
+    Mutant(
+        "id_taken_for_another_prompt",
+        "an invocation id belongs to one prompt",
+        (
+            Edit(
+                "hooks/opening.py",
+                """\
+    if given and not same_prompt(asked, given):
+""",
+                """\
+    if given and not asked:
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_a_finished_invocation_is_handed_out_again_by_its_id",),
+    ),
+    Mutant(
+        "tokens_counted_anew",
+        "a resumed run reports the tokens of all its attempts",
+        (
+            Edit(
+                "hooks/resume.py",
+                """\
+        strands_compat.add_usage(event.agent, progress.usage, progress.latency, is_counted=recording.usage_is_live)
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/hooks/test_rules.py::test_tokens_of_all_attempts_are_reported",),
+    ),
+)

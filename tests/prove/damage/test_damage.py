@@ -1,0 +1,105 @@
+"""A slice of the campaign, and what it and the fuzzer found before: every test run reads that again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from strands_dapr_session.errors import DamagedDataError
+from strands_dapr_session.records.view import View
+from tests.prove.damage import EVERY, damage
+from tests.prove.damage.guided import CORPUS, read_input
+from tests.prove.damage.judging import (
+    HangError,
+    ViolationError,
+    alarm_clock,
+    bounded_memory,
+    go_on,
+    load,
+    read_directly,
+)
+from tests.prove.damage.stored import Stored, stored_sessions
+from tests.prove.damage.ways import FORGERIES, Damage
+
+
+@pytest.fixture(scope="module")
+def stored() -> list[Stored]:
+    return stored_sessions()
+
+
+def test_whatever_is_stored_is_refused_in_order(stored: list[Stored]) -> None:
+    judges = {"directly": read_directly, "loaded": load, "resumed": go_on}
+    with bounded_memory():
+        findings = damage(stored, judges, seed=6, count=4_000)
+    assert findings.holds, (findings.violations, findings.never_fired)
+    assert findings.runs > 3_000
+    assert findings.faults["resumed"] > findings.runs / EVERY["resumed"] / 2
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+def test_what_the_fuzzer_found_is_refused_in_order(path: Path) -> None:
+    read_input(path.read_bytes())
+
+
+# -- and the judges can find something ----------------------------------------------------------------------------
+
+
+def flipped(stored: Stored, key: str) -> Damage:
+    value = stored.values[key]
+    return Damage("flipped bits", key, value[:-1] + bytes([value[-1] ^ 1]))
+
+
+def test_accepted_damage_is_a_violation(stored: list[Stored], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = stored[0]
+    damaged = flipped(small, small.layout.slot(1))
+    for judge in (read_directly, load, go_on):
+        assert isinstance(judge(small, damaged).refused, DamagedDataError)
+    monkeypatch.setattr("strands_dapr_session.records.frames._checksum", lambda *_: small.values[damaged.key][5:13])
+    with pytest.raises(ViolationError):
+        read_directly(small, damaged)
+
+
+def test_a_shorter_journal_is_a_violation(stored: list[Stored], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = stored[0]
+    monkeypatch.setattr(Stored, "load", lambda *_: View())
+    with pytest.raises(ViolationError, match="0 commits instead"):
+        load(small, flipped(small, small.layout.slot(2)))
+
+
+def test_an_error_of_another_kind_is_a_violation(stored: list[Stored], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("x")
+
+    small = stored[0]
+    monkeypatch.setattr("tests.prove.damage.judging.read", fail)
+    with pytest.raises(ViolationError, match="KeyError"):
+        read_directly(small, flipped(small, small.layout.slot(1)))
+
+
+def test_a_tool_that_runs_on_refused_ground_is_a_violation(
+    stored: list[Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(self: Stored, store: object, ran: list[str]) -> None:  # noqa: ARG001
+        ran.append("work")
+        raise DamagedDataError("key", "late")
+
+    monkeypatch.setattr(Stored, "go_on", go)
+    with pytest.raises(ViolationError, match="ran, and then"):
+        go_on(stored[0], flipped(stored[0], stored[0].layout.slot(1)))
+
+
+def test_a_hang_is_noticed() -> None:
+    with alarm_clock(1) as wind:
+        wind()
+        with pytest.raises(HangError):
+            sum(iter(lambda: 1, 0))
+
+
+def test_memory_is_bounded() -> None:
+    with bounded_memory(64 * 1024 * 1024), pytest.raises(MemoryError):
+        bytearray(512 * 1024 * 1024)
+
+
+def test_every_forgery_is_a_kind_of_its_own() -> None:
+    assert all(Damage(kind, "k", b"").is_forged for kind in FORGERIES)

@@ -10,6 +10,9 @@ help:
 	@echo 'make crash-full   kill agents at every moment, in every store; takes a while'
 	@echo 'make prove        every campaign of tests/prove in small: about ten minutes'
 	@echo 'make prove-full   every campaign; takes hours, and writes benchmarks/results/prove'
+	@echo 'make mutants      break one rule of the protocol after the other: a test must notice each'
+	@echo 'make mutate       a general mutation tester; ONLY=strands_dapr_session.stores.settle*'
+	@echo 'make fuzz         let a fuzzer choose stored bytes; FUZZ_SECONDS=600'
 	@echo 'make lint         ruff and mypy'
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make demo         an agent is killed and finishes its run elsewhere'
@@ -45,6 +48,29 @@ prove: servers
 .PHONY: prove-full
 prove-full: servers
 	.venv/bin/python -m tests.prove full --record
+
+.PHONY: mutants
+mutants: .venv/.ready
+	.venv/bin/python -m tests.prove mutants
+
+# Tools that nothing else needs.
+.venv-tools/.ready: .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-tools .venv/bin/uv sync --frozen --quiet --group mutate --group fuzz
+	@touch $@
+
+ONLY ?=
+
+.PHONY: mutate
+mutate: .venv-tools/.ready
+	.venv-tools/bin/mutmut run $(if $(ONLY),'$(ONLY)')
+	.venv-tools/bin/mutmut results
+
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: .venv-tools/.ready
+	mkdir -p .fuzz
+	.venv-tools/bin/python -m tests.prove.damage.guided -max_total_time=$(FUZZ_SECONDS) .fuzz tests/prove/damage/corpus
 
 .PHONY: lint
 lint: .venv/.ready
@@ -103,4 +129,4 @@ bench-smoke: .venv/.ready servers
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-oldest .venv-bench dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-tools mutants .fuzz .venv-bench dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -168,7 +168,7 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
             Edit(
                 "multiagent/orchestration.py",
                 """\
-            await self.root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+            await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
 """,
                 """\
             pass

@@ -175,10 +175,12 @@ class Root:
         if acquisition.moved:
             await self.release()
             self.journal.mistrust()
-            raise InvocationConflictError(
-                f"{self.orchestration.shape.orchestrator.id!r} was answered by somebody else at the same time; look at "
-                "what it does now"
-            )
+            raise self._answered_elsewhere()
+
+    def _answered_elsewhere(self) -> InvocationConflictError:
+        return InvocationConflictError(
+            f"{self.orchestration.shape.orchestrator.id!r} was answered by somebody else; look at what it does now"
+        )
 
     async def release(self, *last: Record) -> None:
         """Write the last records and let go of the journal; forget it if that fails or is cancelled."""
@@ -248,7 +250,13 @@ class Root:
         """
         orchestration = self.orchestration
         run = orchestration.run
-        if run is None or run.is_announced or not run.is_resumed or run.is_answered or task is None:
+        if run is None or run.is_announced or run.is_answered or task is None:
+            return
+        if not run.is_resumed:
+            if strands_compat.answered_by(task):
+                # What waited for them has gone on since this process looked. They are no task.
+                self._refuse()
+                raise self._answered_elsewhere()
             return
         if self.pack_task(task) == run.task or self._are_answers_again(task):
             return

@@ -192,6 +192,31 @@ def test_abandoned_while_it_waits(world: World) -> None:
     assert other.state.task == "second"
 
 
+def test_answers_that_another_process_gave_before_are_no_task(world: World) -> None:
+    @tool(context=True)
+    def ask(tool_context: Any) -> str:
+        """Ask."""
+        return str(tool_context.interrupt("may I"))
+
+    def build() -> Any:
+        builder = GraphBuilder()
+        builder.add_node(world.agent("a", [("ask", {})], "done a", tools=[ask]), "a")
+        return builder.set_max_node_executions(5).set_session_manager(world.manager()).build()
+
+    graph = build()
+    waiting = graph("first")
+    other = build()
+    answers = [{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in waiting.interrupts]
+    assert graph(answers).status == Status.COMPLETED
+    world.asked.clear()
+
+    with pytest.raises(InvocationConflictError, match="answered by somebody else"):
+        other(answers)
+
+    assert world.asked == []
+    assert other("second").status == Status.INTERRUPTED
+
+
 def test_owed_node_that_is_gone_is_refused_in_every_mode(world: World) -> None:
     failed(world)
 

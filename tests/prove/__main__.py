@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tests.prove.campaign import Campaign, names
 
-CAMPAIGNS: tuple[str, ...] = ("simulation", "workers", "mutants", "damage")
+CAMPAIGNS: tuple[str, ...] = ("simulation", "orchestrators", "kills", "soak", "workers", "mutants", "damage")
 """The packages beside this file that have a `CAMPAIGN`, in the order in which they are run."""
 
 

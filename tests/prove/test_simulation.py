@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from tests.prove.simulation.campaign import Runner, in_a_process, schedules
+from tests.prove.seeds import Told
+from tests.prove.simulation.campaign import Runner, in_a_process
 
 SEEDS = range(48)
 
 
 def test_schedules_hold() -> None:
     faults: Counter[str] = Counter()
-    for _, seen, stories in schedules("agents", SEEDS, workers=1, deadline=None):
+
+    def run() -> list[Told]:
+        runner = Runner("agents")
+        return [runner.run(seed) for seed in SEEDS]
+
+    for told, stories in in_a_process(run):
         assert stories == []
-        faults += seen
+        faults += told
     assert {"kill", "takeover", "packed", "rivals", "reply lost", "request lost", "sent twice"} <= faults.keys()
 
 

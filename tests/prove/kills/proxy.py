@@ -53,7 +53,8 @@ class Proxy:
         pair = (writer, up_writer)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
+            with suppress(asyncio.CancelledError):  # nobody asks how it ended
+                await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
         finally:
             self._pairs.discard(pair)
             for each in pair:

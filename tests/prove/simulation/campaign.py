@@ -7,27 +7,24 @@ import logging
 import multiprocessing
 import os
 import sys
-import time
-import traceback
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from strands_dapr_session.testing.compare import Run
-from tests.prove.campaign import Campaign, Findings, Violation
-from tests.prove.simulation import agents
+from tests.prove import seeds
+from tests.prove.campaign import Campaign, Findings
+from tests.prove.seeds import Told
+from tests.prove.simulation import agents, orchestrators
 from tests.prove.simulation.schedule import Schedule
 
 PER_PROGRAM = 8
 """Schedules of one program: it runs undisturbed only once."""
 
 _BATCH = 40
-_LONGEST_BATCH = 600.0
 
 EXPECTED = {
     "kill at send",
@@ -70,26 +67,28 @@ class Runner:
         self._shape = shape
         self._number: int | None = None
         self._program: Any = None
+        self._build: Any = None
         self._reference: Run | None = None
         self._counts: dict[str, int] = {}
         self.schedule: Schedule | None = None
 
-    def run(self, seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:
+    def run(self, seed: int) -> Told:
         """Run one schedule; returns which faults happened, and what was wrong."""
         number = seed // PER_PROGRAM
         if number != self._number:
-            self._program = _MAKE[self._shape](f"{self._shape} {number}")
-            alone = Schedule(self._program, f"{self._shape} alone {number}")
+            shape = _SHAPES[self._shape]
+            self._program, self._build = shape.make(f"{self._shape} {number}"), shape.build
+            alone = Schedule(self._program, f"{self._shape} alone {number}", build=self._build)
             self._reference = alone.alone()
             self._counts = dict(alone.processes[0].passed)
             self._number = number
         assert self._reference is not None
-        schedule = self.schedule = Schedule(self._program, f"{self._shape} {seed}")
+        schedule = self.schedule = Schedule(self._program, f"{self._shape} {seed}", build=self._build)
         outcome = schedule.run(self._reference, self._counts)
         return outcome.world.faults + _seen(schedule), outcome.stories
 
 
-_MAKE: dict[str, Any] = {"agents": agents.make}
+_SHAPES: dict[str, Any] = {"agents": agents, "orchestrators": orchestrators}
 
 
 def _seen(schedule: Schedule) -> Counter[str]:
@@ -141,82 +140,26 @@ def _prepare() -> None:
     sys.unraisablehook = lambda _: None
 
 
-def _work(shape: str, seeds: range, results: Connection) -> None:
-    """Run schedules in a process of its own. See `in_a_process`."""
+@contextmanager
+def begin(shape: str) -> Iterator[Callable[[int], Told]]:
+    """Run schedules in a process that does nothing else. See `in_a_process`."""
     _prepare()
-    runner = Runner(shape)
-    for seed in seeds:
-        try:
-            faults, stories = runner.run(seed)
-        except Exception:  # noqa: BLE001 - a mistake of the campaign is a finding too
-            faults, stories = Counter[str](), [("the campaign itself", traceback.format_exc())]
-        results.send((seed, faults, stories))
-    results.close()
+    yield Runner(shape).run
+    sys.stdout.flush()
     os._exit(0)
 
 
-def schedules(shape: str, seeds: range, workers: int, deadline: float | None) -> Iterator[Any]:
-    """Run schedules in several processes; yields what became of each, in any order."""
-    context = multiprocessing.get_context("fork")
-    batches = [seeds[at : at + _BATCH] for at in range(0, len(seeds), _BATCH)][::-1]
-    running: dict[Connection, Any] = {}
-    while batches or running:
-        while batches and len(running) < workers and (deadline is None or time.monotonic() < deadline):
-            mine, theirs = context.Pipe(duplex=False)
-            batch = batches.pop()
-            process = context.Process(target=_work, args=(shape, batch, theirs))
-            process.start()
-            theirs.close()
-            running[mine] = (process, batch, time.monotonic())
-        if not running:
-            return
-        for ready in multiprocessing.connection.wait(list(running), timeout=1.0):
-            assert isinstance(ready, Connection)
-            try:
-                yield ready.recv()
-            except EOFError:
-                running.pop(ready)[0].join()
-        for connection, (process, batch, begun) in list(running.items()):
-            if time.monotonic() - begun > _LONGEST_BATCH:
-                process.kill()
-                running.pop(connection)
-                yield batch[0], Counter[str](), [("no schedule hangs", f"one of the seeds {batch} did not come back")]
-
-
-def run(options: Namespace) -> Findings:
-    """Run the schedules of the seeds."""
-    findings = Findings(expected=set() if len(options.seeds) < options.expect_from else set(EXPECTED))
-    deadline = time.monotonic() + options.minutes * 60 if options.minutes else None
-    begun = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(f"schedules of {options.shape}", total=len(options.seeds))
-        for seed, faults, stories in schedules(options.shape, options.seeds, options.workers, deadline):
-            findings.runs += 1
-            findings.faults += faults
-            replay = f"python -m tests.prove simulation --shape {options.shape} --seeds {seed}"
-            findings.violations += [Violation(invariant, story, replay) for invariant, story in stories]
-            progress.advance(task)
-    seconds = time.monotonic() - begun
-    findings.figures["schedules a second"] = round(findings.runs / seconds, 1) if seconds else 0
-    findings.figures["shape"] = options.shape
-    return findings
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Say what can be chosen."""
-    parser.add_argument("--shape", choices=sorted(_MAKE), default="agents", help="what runs")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="schedules at a time")
-    parser.add_argument(
-        "--expect-from", type=int, default=400, help="number of schedules from which every fault must have happened"
-    )
+def run_shape(options: Namespace, shape: str, campaign: str) -> Findings:
+    """Run the schedules of the seeds, of programs of one shape."""
+    replay = f"python -m tests.prove {campaign} --seeds {{seed}}"
+    return seeds.run(options, lambda _: begin(shape), replay=replay, expected=EXPECTED, batch=_BATCH)
 
 
 CAMPAIGN = Campaign(
     "simulation",
-    "seeded schedules of whole processes over a simulated sidecar",
-    run,
-    add_arguments,
-    small=("--seeds", "0:600"),
+    "seeded schedules of agents in whole processes over a simulated sidecar",
+    lambda options: run_shape(options, "agents", "simulation"),
+    lambda parser: seeds.add_arguments(parser, workers=os.cpu_count() or 1, expect_from=400),
+    small=("--seeds", "0:600", "--minutes", "2"),
     full=("--seeds", "0:20000"),
 )

@@ -68,7 +68,6 @@ class SimProcess:
         self.caller = SimLoop(world, self)
         self.io_loop = SimLoop(world, self)
         self.io = _SimIoThread(self.io_loop)
-        self.nested = SimLoop(world, self)
         self.worker = _SimWorker(self)
         self.is_dead = self.is_done = False
         self.paused_until = 0.0
@@ -113,6 +112,8 @@ class SimProcess:
 
     def note(self, kind: str, **details: Any) -> None:
         """Write down what happens here."""
+        if self.is_dead and kind != "death":
+            return
         self.world.note(self.pid, kind, **details)
 
     # -- how it ends ---------------------------------------------------------------------------------------------
@@ -161,6 +162,10 @@ class SimProcess:
         if not self.is_dead:
             self.is_dead = True
             self.note("death", how=how)
+
+
+class _DeadError(BaseException):
+    """Ends what a dead process was about to do. Nothing of it reaches anybody."""
 
 
 class _SimIoThread(io_thread._IoThread):
@@ -215,7 +220,21 @@ def _current() -> SimProcess:
 
 
 def _run_sync(coro: Coroutine[Any, Any, Any]) -> Any:
-    return _current().nested.run_alone(coro)
+    """Block the thread of the caller until the I/O loop has done something. The rest of the world goes on."""
+    process, loop = _current(), _worlds[-1].current
+    if process.is_dead or loop is None:
+        coro.close()
+        raise _DeadError
+    task = process.io_loop.create_task(coro)
+    process.io_loop.call_soon(lambda: None)
+    loop.is_blocked = True
+    try:
+        process.world.run(lambda: task.done() or process.is_dead)
+    finally:
+        loop.is_blocked = False
+    if process.is_dead:
+        raise _DeadError
+    return task.result()
 
 
 def _context(store: Any, workers: Any, **_: Any) -> Context:

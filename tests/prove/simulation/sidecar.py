@@ -133,8 +133,6 @@ class SimSidecar:
     async def call(self, method: str, request: Any, timeout: float) -> Any:
         """Make one call. See `Sidecar.call`."""
         process, world = self.process, self.process.world
-        if world.current is process.nested:
-            return self.backend.answer(method, request, process.pid)
         await process.point("send")
         loop = world.current
         future: Any = loop.create_future()

@@ -29,7 +29,7 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.world = world
         self.process = process
-        self._executor_calls: list[Any] = []
+        self.is_blocked = False
 
     def time(self) -> float:
         return self.world.now
@@ -55,6 +55,8 @@ class SimLoop(asyncio.BaseEventLoop):
         return True
 
     def default_exception_handler(self, context: Any) -> None:
+        if self.process.is_dead:
+            return
         self.world.complaints.append(f"{context.get('message')}: {context.get('exception')!r}")
 
     @property
@@ -64,6 +66,11 @@ class SimLoop(asyncio.BaseEventLoop):
         while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False
         return scheduled[0]._when if scheduled else None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes part: its process lives and does not stand still, and its thread waits for nobody."""
+        return not self.is_blocked and bool(self.process.runs)
 
     @property
     def has_work(self) -> bool:
@@ -92,15 +99,6 @@ class SimLoop(asyncio.BaseEventLoop):
         finally:
             self.world.current = previous
             events._set_running_loop(before)
-
-    def run_alone(self, coro: Any) -> Any:
-        """Run a coroutine to its end while the rest of the world stands still."""
-        task = self.create_task(coro)
-        while not task.done():
-            if not self.has_work:
-                raise StuckError("something that should answer at once waits")
-            self.step()
-        return task.result()
 
 
 class World:
@@ -146,7 +144,7 @@ class World:
         while not is_over():
             while self._events and self._events[0][0] <= self.now:
                 heapq.heappop(self._events)[2]()
-            working = [loop for loop in self.loops if loop.process.runs and loop.has_work]
+            working = [loop for loop in self.loops if loop.runs and loop.has_work]
             if not working:
                 self._wait()
                 continue
@@ -156,7 +154,7 @@ class World:
                 loop.step()
                 self.steps += 1
                 self.now += chance.random() * _STEP_SECONDS
-                if not (loop.process.runs and loop.has_work) or chance.random() < 0.2:
+                if not (loop.runs and loop.has_work) or chance.random() < 0.2:
                     break
             if self.steps > _MOST_STEPS:
                 raise StuckError(f"{self.steps} steps, and no end")
@@ -164,7 +162,7 @@ class World:
     def _wait(self) -> None:
         """Let time pass until something is due."""
         times = [self._events[0][0]] if self._events else []
-        times += [when for loop in self.loops if loop.process.runs and (when := loop.next_timer) is not None]
+        times += [when for loop in self.loops if loop.runs and (when := loop.next_timer) is not None]
         if not times:
             raise StuckError("nothing is going to happen any more")
         self.now = max(self.now, min(times))

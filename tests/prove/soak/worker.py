@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import random
@@ -30,7 +31,8 @@ async def note(text: str) -> str:
 
 @tool
 async def add(a: int, b: int) -> str:
-    """Add."""
+    """Add, slowly enough to be killed meanwhile."""
+    await asyncio.sleep(0.05)
     return str(a + b)
 
 

@@ -21,7 +21,7 @@ from benchmarks.places import Places
 from benchmarks.results import LATEST, Results
 from benchmarks.tables import table
 
-MEASURES = ("load", "window", "step", "round_trips", "workers")
+MEASURES = ("load", "window", "step", "round_trips", "workers", "graph")
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from strands.types.exceptions import ContextWindowOverflowException
 from strands_dapr_session.testing import ledger
 from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.testing.program import Call, Program
-from tests.crash.programs import PATIENT, charge, find_out, long_text, picture, remember, run_it_again
+from tests.crash.programs import PATIENT, charge, find_out, long_text, picture, remember, run_it_again, wait
 
 TASK = "Get it done"
 
@@ -495,3 +495,15 @@ asking_nested = _program(asking_nested_graph)
 asking_hook = _program(asking_hook_graph)
 asking_tool = _program(asking_tool_graph)
 asking_both = _program(asking_both_graph)
+
+
+def slow_graph(manager: Any) -> Any:
+    """Takes a while, in two nodes at the same time."""
+    turns = [("wait", {"milliseconds": 400}), ("wait", {"milliseconds": 1})], [("wait", {"milliseconds": 401})]
+    nodes = {name: agent(name, *turns, f"done {name}", tools=[wait]) for name in "ab"} | {"c": agent("c")}
+    return graph(nodes, [("a", "c"), ("b", "c")], manager, when=joined("ab", "c"))
+
+
+slow = Program(slow_graph, [TASK], {"lease": 1.5, "busy_timeout": 30.0})
+slow_and_impatient = Program(slow_graph, [TASK], {"lease": 1.5, "on_busy": "raise"})
+short_of_lease = Program(diamond_graph, [TASK], {"lease": 0.4, "busy_timeout": 20.0})

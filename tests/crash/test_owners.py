@@ -6,13 +6,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from strands_dapr_session.testing.compare import Life, Run, problems
 from strands_dapr_session.testing.crash import CrashTest
 from strands_dapr_session.testing.kills import Kill
-from tests.crash import programs
+from tests.crash import orchestrations, programs
 from tests.crash.conftest import FULL, POINT, Place
 
 Make = Callable[..., CrashTest]
@@ -24,8 +25,12 @@ def race(test: CrashTest, runners: int) -> list[Life]:
     return [test.end(session_id, process) for process in processes]
 
 
-def test_of_several_that_will_not_wait_exactly_one_runs(place: Place, crash_test: Make) -> None:
-    test = crash_test(programs.slow_and_impatient, place)
+BOTH = pytest.mark.parametrize("made", [programs, orchestrations], ids=["agent", "graph"])
+
+
+@BOTH
+def test_of_several_that_will_not_wait_exactly_one_runs(made: Any, place: Place, crash_test: Make) -> None:
+    test = crash_test(made.slow_and_impatient, place)
     lives = race(test, 4)
     winners = [life for life in lives if not life.status]
     assert len(winners) == 1
@@ -36,16 +41,18 @@ def test_of_several_that_will_not_wait_exactly_one_runs(place: Place, crash_test
             assert life.of("tool-start", "model-start") == []
 
 
-def test_of_several_that_wait_one_runs_and_all_get_its_result(place: Place, crash_test: Make) -> None:
-    test = crash_test(programs.slow, place)
+@BOTH
+def test_of_several_that_wait_one_runs_and_all_get_its_result(made: Any, place: Place, crash_test: Make) -> None:
+    test = crash_test(made.slow, place)
     lives = race(test, 3)
     assert [life.status for life in lives] == [0, 0, 0]
     reference = test.uninterrupted()
     ran = [life for life in lives if life.of("tool-start", "model-start")]
     assert len(ran) == 1
     assert problems(reference, Run("", tuple(ran))) == []
-    expected = reference.of("returned")[0]["message"]
-    assert [life.of("returned")[0]["message"] for life in lives] == [expected] * 3
+    what = "result" if made is orchestrations else "message"
+    expected = reference.of("returned")[0][what]
+    assert [life.of("returned")[0][what] for life in lives] == [expected] * 3
 
 
 def test_the_dead_of_this_machine_are_not_waited_for(place: Place, crash_test: Make) -> None:
@@ -71,17 +78,18 @@ def heartbeats(place: Place) -> list[str]:
     return [key for key in place.list_keys() if ":worker:" in key] if place.list_keys else []
 
 
-@pytest.fixture
-def paused(dapr_place: Place, crash_test: Make) -> CrashTest:
+@pytest.fixture(params=[programs, orchestrations], ids=["agent", "graph"])
+def paused(request: pytest.FixtureRequest, dapr_place: Place, crash_test: Make) -> CrashTest:
     # Not SQLite: a process that is stopped in the middle of a transaction locks everybody out.
-    return crash_test(programs.short_of_lease, dapr_place)
+    return crash_test(request.param.short_of_lease, dapr_place)
 
 
 def moments_to_pause(test: CrashTest) -> list[Kill]:
     if POINT:
         return [Kill.parse(POINT)]
     moments = [moment for moment in test.moments() if moment.what != "store" or moment.number > 3]
-    return [replace(moment, pause=True) for moment in (moments if FULL else moments[::5])]
+    some = moments if FULL else moments[:: max(5, len(moments) // 9)]
+    return [replace(moment, pause=True) for moment in some]
 
 
 def test_who_was_paused_for_a_lease_does_nothing_more(paused: CrashTest) -> None:

@@ -395,42 +395,33 @@ def keep(agent: Agent) -> Callable[[], None]:
     return put_back
 
 
-def add_usage(agent: Agent, usage: Mapping[str, int], latency: int, *, is_counted: bool) -> None:
-    """Add token counts and milliseconds of the same invocation from an earlier call to the agent's metrics.
+def add_totals(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
+    """Add token counts and milliseconds to what an agent's metrics add up. `EventLoopMetrics` is public."""
+    metrics: Any = agent.event_loop_metrics
+    metrics.accumulated_metrics["latencyMs"] += latency
+    _add(metrics.accumulated_usage, usage)
 
-    `EventLoopMetrics` is public; only `latest_agent_invocation` appeared later than the rest.
+
+def add_to_call(agent: Agent, usage: Mapping[str, int], cycles: int = 0) -> None:
+    """Let an earlier part of the same call count, also for ``limits={"turns": ...}``.
+
+    Only `latest_agent_invocation` appeared later than the rest of `EventLoopMetrics`.
 
     Args:
         agent: The agent.
         usage: The tokens.
-        latency: The milliseconds.
-        is_counted: The earlier call was one of this very agent, so that its totals have them.
+        cycles: How many model calls.
     """
-    if not is_counted:
-        add_totals(agent, usage, latency)
     latest = agent.event_loop_metrics.latest_agent_invocation
     if latest is not None:
         _add(latest.usage, usage)
-
-
-def add_totals(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
-    """Add token counts and milliseconds to what an agent's metrics add up over all its invocations."""
-    metrics = agent.event_loop_metrics
-    metrics.accumulated_metrics["latencyMs"] += latency
-    _add(metrics.accumulated_usage, usage)
+        nothing: Any = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+        latest.cycles.extend(EventLoopCycleMetric(f"earlier-{n}", dict(nothing)) for n in range(cycles))  # type: ignore[arg-type]
 
 
 def _add(target: Any, usage: Mapping[str, int]) -> None:
     for name, count in usage.items():
         target[name] = target.get(name, 0) + count
-
-
-def add_cycles(agent: Agent, count: int) -> None:
-    """Let model calls of the same invocation from an earlier call count for ``limits={"turns": ...}``."""
-    latest = agent.event_loop_metrics.latest_agent_invocation
-    if latest is not None:
-        nothing: Any = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
-        latest.cycles.extend(EventLoopCycleMetric(f"earlier-{n}", dict(nothing)) for n in range(count))  # type: ignore[arg-type]
 
 
 def is_start_of_cycle(event: Mapping[str, Any]) -> bool:

@@ -24,6 +24,8 @@ INVOCATION_ID: Final = "invocation_id"
 STATUS: Final = "status"
 """Kind of the note that says why an invocation that has no result is not running."""
 
+_BATCHES: Final = "batches"
+
 RUNNING: Final = "running"
 INTERRUPTED: Final = "interrupted"
 FAILED: Final = "failed"
@@ -40,23 +42,47 @@ class Progress:
         batches: How many assistant messages asked for tools; part of the idempotency key.
         usage: Token counts of its model calls so far.
         latency: Milliseconds that they took.
+        asked: What of `usage` and `batches` had been counted when a person was last asked. That ended a call, and the
+            call that brought the answers counts its own, as Strands does.
     """
 
     messages: int = 0
     batches: int = 0
     usage: dict[str, int] = field(default_factory=dict)
     latency: int = 0
+    asked: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None) -> Progress:
         """Read the recorded document."""
         if document is None:
             return cls()
-        return cls(document["messages"], document["batches"], dict(document["usage"]), document["latency"])
+        return cls(
+            document["messages"],
+            document["batches"],
+            dict(document["usage"]),
+            document["latency"],
+            dict(document.get("asked", {})),
+        )
 
     def document(self) -> dict[str, Any]:
         """Write the document to record."""
-        return {"messages": self.messages, "batches": self.batches, "usage": self.usage, "latency": self.latency}
+        document = {"messages": self.messages, "batches": self.batches, "usage": self.usage, "latency": self.latency}
+        return {**document, "asked": self.asked} if self.asked else document
+
+    def end_call(self, *, is_open: bool) -> None:
+        """Begin to count for the next call, which will first finish the batch that is open, if one is."""
+        self.asked = {**self.usage, _BATCHES: self.batches - is_open}
+
+    @property
+    def usage_of_call(self) -> dict[str, int]:
+        """Token counts since a person was last asked."""
+        return {name: count - self.asked.get(name, 0) for name, count in self.usage.items()}
+
+    @property
+    def batches_of_call(self) -> int:
+        """How many assistant messages asked for tools since a person was last asked."""
+        return self.batches - self.asked.get(_BATCHES, 0)
 
     def count(self, message: Message) -> None:
         """Count a message that was appended."""

@@ -58,7 +58,10 @@ def pack_result(result: AgentResult, invocation: Invocation) -> bytes:
     recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
     if invocation.key is not None:
         recorded["message"] = result.message
-        recorded["usage"], recorded["latency"] = invocation.progress.usage, invocation.progress.latency
+        progress = invocation.progress
+        recorded["usage"], recorded["latency"] = progress.usage, progress.latency
+        if progress.asked:
+            recorded["usage_of_call"] = progress.usage_of_call
         with contextlib.suppress(UnencodableValueError):  # the caller has it; who asks again gets none
             recorded["output"] = encode_output(result.structured_output)
     return pack_value(recorded, path="result")

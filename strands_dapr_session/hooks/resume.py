@@ -88,8 +88,11 @@ class ResumeHook(HookProvider):
             return
         invocation.opening = None
         progress = invocation.progress
-        strands_compat.add_usage(event.agent, progress.usage, progress.latency, is_counted=recording.usage_is_live)
-        strands_compat.add_cycles(event.agent, progress.batches - bool(recording.batch))
+        if not recording.usage_is_live:
+            strands_compat.add_totals(event.agent, progress.usage, progress.latency)
+        strands_compat.add_to_call(
+            event.agent, progress.usage_of_call, progress.batches_of_call - bool(recording.batch)
+        )
         recording.usage_is_live = True
         if invocation.answered:
             return
@@ -111,10 +114,10 @@ class ResumeHook(HookProvider):
     def _hand_out(recording: Recording, finished: FinishedInvocation, agent: Agent) -> None:
         """Let the metrics say what the invocation took, and keep the rest until Strands has made the result."""
         recorded = unpack_value(finished.result)
-        is_counted = finished.invocation_id in recording.counted
-        strands_compat.add_usage(agent, recorded.get("usage", {}), recorded.get("latency", 0), is_counted=is_counted)
-        if not is_counted:
+        if finished.invocation_id not in recording.counted:
+            strands_compat.add_totals(agent, recorded.get("usage", {}), recorded.get("latency", 0))
             recording.counted.append(finished.invocation_id)
+        strands_compat.add_to_call(agent, recorded.get("usage_of_call", recorded.get("usage", {})))
         recording.handed_out = recorded
 
     def _tidy_message(self, event: MessageAddedEvent) -> None:

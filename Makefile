@@ -7,6 +7,7 @@ PYTEST_FLAGS ?= -n auto
 help:
 	@echo 'make test         lint, types, every test against real servers, and bench-smoke'
 	@echo 'make test-oldest  the tests with the oldest supported dependencies'
+	@echo 'make test-strands Strands own tests, with our session manager in every agent, graph and swarm'
 	@echo 'make crash-full   kill agents at every moment, in every store; takes a while'
 	@echo 'make prove        every campaign of tests/prove in small: about ten minutes'
 	@echo 'make prove-full   every campaign; takes hours, and writes benchmarks/results/prove'
@@ -72,6 +73,24 @@ fuzz: .venv-tools/.ready
 	mkdir -p .fuzz
 	.venv-tools/bin/python -m tests.prove.damage.guided -max_total_time=$(FUZZ_SECONDS) .fuzz tests/prove/damage/corpus
 
+# Strands' own tests with a session manager of ours in everything that they make: see dev/strands_suites/inject.py. Its
+# source distribution has them; STRANDS_TESTS may name the root of a checkout instead.
+STRANDS_VERSION = $(shell .venv-strands/bin/python -c 'from importlib.metadata import version; print(version("strands-agents"))')
+STRANDS_TESTS ?= .venv-strands/sdist/strands_agents-$(STRANDS_VERSION)
+
+.PHONY: test-strands
+test-strands: .venv-strands/.ready
+	test -d $(STRANDS_TESTS) || .venv-strands/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+		--no-binary strands-agents --dest .venv-strands/sdist strands-agents==$(STRANDS_VERSION)
+	test -d $(STRANDS_TESTS) || tar -xzf $(STRANDS_TESTS).tar.gz -C .venv-strands/sdist
+	cd $(STRANDS_TESTS) && $(CURDIR)/.venv-strands/bin/python -m pytest $(PYTEST_FLAGS) --quiet --timeout=120 -o addopts= \
+		-W ignore -p dev.strands_suites.inject $(or $(STRANDS_PART),tests/strands)
+
+# The locked environment and what only the tests of Strands need.
+.venv-strands/.ready: pyproject.toml uv.lock .venv/.ready
+	UV_PROJECT_ENVIRONMENT=.venv-strands .venv/bin/uv sync --frozen --quiet --group strands-suites
+	@touch $@
+
 .PHONY: lint
 lint: .venv/.ready
 	.venv/bin/ruff check
@@ -129,4 +148,5 @@ bench-smoke: .venv/.ready servers
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-oldest .venv-tools mutants .fuzz .venv-bench dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-tools mutants .fuzz .venv-bench .venv-strands dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ can then disturb another. A program that is missing is an error, never a skip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,11 @@ from dev.servers import (
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name parameters alike in every process of xdist: no addresses of functions."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(val)) if " at 0x" in repr(val) else None
 
 
 @pytest.fixture(scope="session")

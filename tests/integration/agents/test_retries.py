@@ -138,7 +138,6 @@ def test_a_tool_is_tried_so_often_and_no_more() -> None:
         (QUICK, "pay", TimeoutError("who knows"), 1),
         (None, "work", ConnectionError("no"), 1),
     ],
-    ids=str,
 )
 def test_which_failures_are_tried_again(retry: Any, name: str, problem: Any, expected: int) -> None:
     store = MemoryStore()

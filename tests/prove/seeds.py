@@ -26,6 +26,7 @@ Begin: TypeAlias = "Callable[[int], AbstractContextManager[Callable[[int], Told]
 """Makes what runs seeds, in a process of its own that has a number."""
 
 _SAVE_EVERY = 20.0
+_SHORT = 100
 _SILENCE = 300.0
 """Seconds without a result after which a process counts as stuck."""
 
@@ -42,14 +43,23 @@ def add_arguments(parser: ArgumentParser, *, workers: int, expect_from: int) -> 
     )
 
 
-def run(options: Namespace, begin: Begin, *, replay: str, expected: set[str], batch: int | None = None) -> Findings:
+def run(  # noqa: PLR0913 - a campaign says all of it, once
+    options: Namespace,
+    begin: Begin,
+    *,
+    replay: str,
+    expected: set[str],
+    least: set[str],
+    batch: int | None = None,
+) -> Findings:
     """Run the seeds that were asked for and not done yet.
 
     Args:
         options: See `add_arguments`, and `--seeds` and `--minutes`.
         begin: Makes what runs them.
         replay: The command that runs a seed again, with ``{seed}``.
-        expected: The kinds of faults that must happen.
+        expected: The kinds of faults that must happen in a long run.
+        least: Those that must happen in a shorter one, of at least a hundred seeds.
         batch: How many seeds a process runs before another one takes its place; None: it runs until there are no more.
     """
     state = _State(options.state)
@@ -64,10 +74,20 @@ def run(options: Namespace, begin: Begin, *, replay: str, expected: set[str], ba
             progress.advance(task)
     state.save()
     findings = state.findings
-    findings.expected = expected if findings.runs >= options.expect_from else set()
+    findings.expected = least if findings.runs >= _SHORT else set()
+    if findings.runs >= options.expect_from:
+        findings.expected = expected
+    findings.figures["seeds done"] = _ranges(sorted(state.done))
     findings.figures["seconds of all runs"] = round(state.seconds)
     findings.figures["seeds a second"] = round(findings.runs / state.seconds, 2) if state.seconds else 0
     return findings
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Sum up sorted numbers as ``A:B`` of those that follow each other, as `--seeds` takes them."""
+    ends = [index for index in range(1, len(numbers)) if numbers[index] != numbers[index - 1] + 1]
+    cuts = zip([0, *ends], [*ends, len(numbers)], strict=True)
+    return ", ".join(f"{numbers[start]}:{numbers[end - 1] + 1}" for start, end in cuts if end > start)
 
 
 class _State:

@@ -14,5 +14,5 @@ CAMPAIGN = Campaign(
     lambda options: run_shape(options, "orchestrators", "orchestrators"),
     lambda parser: seeds.add_arguments(parser, workers=os.cpu_count() or 1, expect_from=400),
     small=("--seeds", "0:400", "--minutes", "2"),
-    full=("--seeds", "0:5000"),
+    full=("--seeds", "0:5000", "--state", "prove-orchestrators.json"),
 )

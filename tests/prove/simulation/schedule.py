@@ -15,7 +15,8 @@ from strands_dapr_session.journal.sessions import delete_session
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.testing.compare import RULES as COMPARED
 from strands_dapr_session.testing.compare import Life, Run, problems
-from strands_dapr_session.testing.ledger import Entry
+from strands_dapr_session.testing.kills import KillSwitch, What
+from strands_dapr_session.testing.ledger import Entry, Ledger
 from strands_dapr_session.testing.plain import difference, digest, plain
 from strands_dapr_session.testing.subject import describe, observe
 from strands_dapr_session.testing.witness import Witness
@@ -37,17 +38,19 @@ _LONGEST = 4000.0
 Build = Callable[[SimProcess, Any, str], Any]
 
 
-class Switch:
-    """Tells a process which points it passes; stands in for the kill switch of crash tests."""
+class Switch(KillSwitch):
+    """Tells a process which points it passes; nobody is killed by it."""
 
     def __init__(self, process: SimProcess) -> None:
+        super().__init__(None, cast("Ledger", process))  # which notes as a ledger does
         self._process = process
 
-    def before(self, what: str, **_: Any) -> int:
+    def before(self, what: What, **details: Any) -> int:
+        number = super().before(what, **details)
         self._process.pass_by(cast("Point", f"{what}-start"))
-        return 0
+        return number
 
-    def after(self, what: str, number: int, **_: Any) -> None:  # noqa: ARG002
+    def after(self, what: What, number: int, **details: Any) -> None:  # noqa: ARG002
         self._process.pass_by(cast("Point", f"{what}-end"))
 
 
@@ -94,7 +97,7 @@ class Schedule:
         built = self._build(process, self.program, SESSION)
         if self._writes() == before:
             self._check_restored(built)
-        Witness(process, Switch(process)).watch(built)  # type: ignore[arg-type] # notes as a ledger does
+        Witness(cast("Ledger", process), Switch(process)).watch(built)
         for number, prompt in enumerate(self.program.prompts):
             id_ = self.program.ids[number]
             if id_ is None and any(e.kind == "returned" and e["prompt"] == digest(prompt) for e in self.world.ledger):

@@ -332,6 +332,12 @@ def will_retry(event: AfterToolCallEvent[Any]) -> bool:
     return event.retry and not signal.is_set() and cast("dict[str, Any]", event.result).get("cancelled") is not True
 
 
+def is_cancelled(agent: Agent) -> bool:
+    """Tell whether somebody has cancelled what the agent runs. The signal has had a public name since 1.5x."""
+    signal = getattr(agent, "cancel_signal", None) or getattr(agent, "_cancel_signal", None)
+    return signal is not None and signal.is_set()
+
+
 def stand_down(agent: Agent) -> None:
     """Keep the agent's default strategy from trying a failed model call again, as ours decides about that.
 

@@ -158,11 +158,10 @@ async def _pause(agent: Agent, recording: Recording, tried: Tried) -> bool:
     """
     if tried.delay is None:
         return True
-    signal = getattr(agent, "cancel_signal", None)
     left = min(tried.at + tried.delay - time.time(), tried.delay)
     recording.pause_ends = due = time.monotonic() + left
     while (left := due - time.monotonic()) > 0:
-        if signal is not None and signal.is_set():
+        if strands_compat.is_cancelled(agent):
             return False
         await sleep(min(left, _LOOK_UP))
     return True

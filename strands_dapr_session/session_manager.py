@@ -89,8 +89,8 @@ class DaprSessionManager(SessionManager):
                 ``"warn"``, ``"refuse"`` or ``"ignore"``.
             unfinished: What to do when a graph or swarm gets a new task while another one is unfinished: ``"refuse"``
                 with an error that names it, or ``"resume"`` and leave the new one undone. See also `abandon`.
-            retry: What is tried again when it fails, when, and how often: one `RetryPolicy` for model calls and tools,
-                or `Retries` with one for each. Counts and times are recorded: a crash changes neither.
+            retry: What is tried again when it fails, when, and how often: one `RetryPolicy` for everything, or
+                `Retries` with one for each kind. Counts and times are recorded: a crash changes neither.
             deadlines: How long tools, model calls and invocations may take. See `Deadlines`.
             max_attempts: How many tries of an invocation may end at the same place, with no step recorded in between,
                 before it is parked: it then raises `ParkedError` until it is let go on with `restart`. A try is a

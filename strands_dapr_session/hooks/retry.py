@@ -137,11 +137,14 @@ class Retries:
         model: For model calls. Strands' own default strategy, which counts in memory, then stands down.
         tool: For tools that are not named in `tools`.
         tools: For tools by name; None for a tool that is not to be tried again.
+        node: For nodes of graphs and swarms that raise. A node goes on where its records end; one of your own, of which
+            nothing is known, runs again as a whole.
     """
 
     model: RetryPolicy | None = None
     tool: RetryPolicy | None = None
     tools: Mapping[str, RetryPolicy | None] = field(default_factory=dict)
+    node: RetryPolicy | None = None
 
     def __post_init__(self) -> None:
         """Check the policies.
@@ -149,7 +152,7 @@ class Retries:
         Raises:
             ConfigurationError: One is none.
         """
-        for policy in (self.model, self.tool, *self.tools.values()):
+        for policy in (self.model, self.tool, self.node, *self.tools.values()):
             if policy is not None and not isinstance(policy, RetryPolicy):
                 raise ConfigurationError(f"retry: {policy!r} is no RetryPolicy")
 
@@ -162,7 +165,7 @@ class Retries:
         """
         if isinstance(retry, Retries):
             return retry
-        return cls(retry, retry)
+        return cls(retry, retry, {}, retry)
 
     def of_tool(self, name: str) -> RetryPolicy | None:
         """Choose the policy of a tool."""

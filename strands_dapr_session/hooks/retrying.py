@@ -28,6 +28,8 @@ from strands_dapr_session.records.records import Tried
 from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strands import Agent
     from strands.hooks import HookRegistry
 
@@ -120,26 +122,10 @@ class RetryHook(HookProvider):
 
 
 async def _note(recording: Recording, what: str, error: BaseException, policy: RetryPolicy) -> bool:
-    """Write down that an attempt failed, and tell whether there is another one.
-
-    A model call that failed for the last time ends the invocation. Whoever makes it again does so on purpose, and has
-    as many attempts again.
-    """
-    before = recording.tries.get(what)
-    attempt = 1 if before is None or before.delay is None else before.attempt + 1
-    delay = policy.delay(attempt)
-    if delay is None and what != MODEL_CALL:
+    """Write down that an attempt failed, and tell whether there is another one."""
+    tried = failure(recording.name, recording.scope, what, recording.tries.get(what), error, policy)
+    if tried.delay is None and what != MODEL_CALL:
         return False  # the last failure of a tool is its result, and recorded as that
-    description = pack_value([type(error).__qualname__, str(error)], path="error")
-    tried = Tried(recording.scope, what, attempt, description, time.time(), delay)
-    logger.warning(
-        "session=<%s>, what=<%s>, attempt=<%d>, delay=<%s>, error=<%r> | an attempt failed",
-        recording.name,
-        what,
-        attempt,
-        delay,
-        error,
-    )
     try:
         with recording.lock:
             recording.journal.append(tried)
@@ -148,20 +134,57 @@ async def _note(recording: Recording, what: str, error: BaseException, policy: R
     except DurableSessionError as problem:
         recording.fail(problem)
         return False
-    return delay is not None
+    return tried.delay is not None
 
 
 async def _pause(agent: Agent, recording: Recording, tried: Tried) -> bool:
-    """Wait until the next attempt is due; false if the agent is cancelled meanwhile.
+    """Wait until the next attempt of an agent is due; false if the agent is cancelled meanwhile."""
+    recording.pause_ends = time.monotonic() + seconds_left(tried)
+    return await pause(tried, lambda: strands_compat.is_cancelled(agent))
+
+
+def failure(  # noqa: PLR0913, PLR0917  (they are what a failure is)
+    name: str, scope: str, what: str, before: Tried | None, error: BaseException, policy: RetryPolicy
+) -> Tried:
+    """Describe an attempt that failed.
+
+    What failed for the last time is counted anew: whoever tries it again does so on purpose.
+
+    Args:
+        name: The session and root, for the log.
+        scope: Whose attempt it was.
+        what: What was attempted.
+        before: The failure before it.
+        error: What went wrong.
+        policy: Whether it is tried again, and when.
+    """
+    attempt = 1 if before is None or before.delay is None else before.attempt + 1
+    delay = policy.delay(attempt)
+    logger.warning(
+        "session=<%s>, what=<%s>, attempt=<%d>, delay=<%s>, error=<%r> | an attempt failed",
+        name,
+        what,
+        attempt,
+        delay,
+        error,
+    )
+    description = pack_value([type(error).__qualname__, str(error)], path="error")
+    return Tried(scope, what, attempt, description, time.time(), delay)
+
+
+def seconds_left(tried: Tried) -> float:
+    """Tell how long it is until the next attempt is due.
 
     Clocks of machines differ: no pause is longer than was decided, whatever the time seems to be.
     """
-    if tried.delay is None:
-        return True
-    left = min(tried.at + tried.delay - time.time(), tried.delay)
-    recording.pause_ends = due = time.monotonic() + left
+    return 0.0 if tried.delay is None else max(0.0, min(tried.at + tried.delay - time.time(), tried.delay))
+
+
+async def pause(tried: Tried, is_over: Callable[[], bool]) -> bool:
+    """Wait until the next attempt is due; false if it is over before that."""
+    due = time.monotonic() + seconds_left(tried)
     while (left := due - time.monotonic()) > 0:
-        if strands_compat.is_cancelled(agent):
+        if is_over():
             return False
         await sleep(min(left, _LOOK_UP))
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
@@ -18,6 +19,7 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import (
     ConfigurationError,
+    DeadlineError,
     DurableSessionError,
     InvocationConflictError,
     LimitReachedError,
@@ -25,9 +27,11 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.hooks import owed as only_owed
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, INVOCATION_ID, RUNNING
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
+from strands_dapr_session.hooks.retrying import failure, pause
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
+from strands_dapr_session.multiagent.attempts import never_again, try_again
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.run import Recorded, Run
 from strands_dapr_session.multiagent.swarm import SwarmShape
@@ -39,6 +43,7 @@ from strands_dapr_session.records.records import InvocationFinished, InvocationS
 
 if TYPE_CHECKING:
     from strands_dapr_session.hooks.recording import Recording
+    from strands_dapr_session.hooks.retry import RetryPolicy
     from strands_dapr_session.multiagent.root import Root
     from strands_dapr_session.multiagent.shape import Shape
     from strands_dapr_session.records.records import Record
@@ -181,6 +186,7 @@ class Orchestration:
                 self.tallies.count(name, "replayed", visits)
         # Those that have finished first, in their order: so their results come in the order in which they came.
         owed.sort(key=lambda name: [*run.finished, name].index(name))
+        run.tries = dict(scope.tries)
         waits = recorded.status["state"] == INTERRUPTED and not run.is_replayed
         run.is_answered = waits and (self._is_root or self.is_answering)
         results = recorded.results(orchestrator.nodes)
@@ -354,6 +360,33 @@ class Orchestration:
             root, scope = self.root, f"{self.scope}/{quote(node_id)}" if self.scope else quote(node_id)
             attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
             await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+        policy = self.root.settings.retries.node
+        if policy is not None and node_id not in run.finished:
+            await self._pause(run, node_id)
+            try_again(node.executor, partial(self._prepare_again, run, node_id, policy))
+
+    async def _prepare_again(self, run: Run, node_id: str, policy: RetryPolicy, error: Exception) -> bool:
+        """Decide whether a node that raised runs again, and get it ready to go on where its records end."""
+        if (isinstance(error, DurableSessionError) and not isinstance(error, DeadlineError)) or not policy.wants(error):
+            return False
+        name, visit = self.root.journal.root_id, run.token(node_id)
+        tried = failure(name, self.scope, visit, run.tries.get(visit), error, policy)
+        self.root.journal.append(tried)
+        run.tries[visit] = tried
+        if tried.delay is None:
+            return False
+        await self.root.look_again()
+        await self._pause(run, node_id)
+        if node_id in self.agents:
+            self.root.restore_agent(self.agents[node_id], self.shape.orchestrator.nodes[node_id].executor)
+        return True
+
+    @staticmethod
+    async def _pause(run: Run, node_id: str) -> None:
+        """Wait until the next attempt of a node is due."""
+        tried = run.tries.get(run.token(node_id))
+        if tried is not None:
+            await pause(tried, lambda: False)
 
     def _what_happens(self, run: Run, node_id: str) -> str:
         """Tell what the visit of a node that begins is, in the words of `NodeTally`."""
@@ -408,6 +441,8 @@ class Orchestration:
     def _leave_node(self, node_id: str) -> list[Record]:
         """Put everything about a node back, and get the last records of what ran in it."""
         node = self.shape.orchestrator.nodes[node_id]
+        if self.root.settings.retries.node is not None:
+            never_again(node.executor)
         if node_id in self._replaced:
             node.executor = self._replaced.pop(node_id)
         kept = self._kept_by_agents.pop(node_id, [])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from strands.multiagent.base import NodeResult
 
+    from strands_dapr_session.records.records import Tried
     from strands_dapr_session.records.view import InvocationView, ScopeView
 
 BATCH: Final = "batch"
@@ -51,6 +52,7 @@ class Run:
         failed: Nodes of the batch that returned a result which says that they failed.
         history: How many nodes had finished before the batch, in all.
         counted: The state to repeat the batch from, if waiting for answers changed what was noted when it began.
+        tries: The last failure of each node that is tried again, by the token of its visit.
         error: Why recording failed.
     """
 
@@ -74,6 +76,7 @@ class Run:
     failed: set[str] = field(default_factory=set)
     history: int = 0
     counted: dict[str, Any] | None = None
+    tries: dict[str, Tried] = field(default_factory=dict)
     error: Exception | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

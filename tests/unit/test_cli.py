@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from strands import Agent, tool
+from strands.agent.conversation_manager import NullConversationManager
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.cli import main, printable
@@ -34,13 +35,14 @@ def store() -> str:
     return f"memory://{secrets.token_hex(4)}"
 
 
-def agent_on(store: str, session_id: str, *script: Any) -> Agent:
+def agent_on(store: str, session_id: str, *script: Any, **options: Any) -> Agent:
     return Agent(
         agent_id="default",
         model=ScriptedModel(script),
         tools=[step],
         session_manager=DaprSessionManager(session_id, store=store, max_attempts=1),
         callback_handler=None,
+        **options,
     )
 
 
@@ -84,7 +86,7 @@ def test_a_session_is_shown(store: str, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_history_is_whole_however_it_is_packed(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     script: list[Any] = [*[[("step", {})]] * 30, "done"]
-    agent = agent_on(store, "s", *script)
+    agent = agent_on(store, "s", *script, conversation_manager=NullConversationManager())
     journal: Journal = agent._session_manager._recordings.find(agent).journal  # type: ignore[union-attr]
     journal.settings = JournalSettings(compact_slots=4)
     journal._packer._settings = journal.settings

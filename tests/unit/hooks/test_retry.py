@@ -111,7 +111,7 @@ def test_what_is_no_policy(values: dict[str, Any]) -> None:
 
 def test_one_policy_is_for_everything() -> None:
     policy = RetryPolicy()
-    assert Retries.of(policy) == Retries(policy, policy)
+    assert Retries.of(policy) == Retries(policy, policy, {}, policy)
     assert Retries.of(None) == Retries()
     assert Retries(tool=policy, tools={"a": None}).of_tool("a") is None
     assert Retries(tool=policy, tools={"a": None}).of_tool("b") is policy

@@ -1,0 +1,168 @@
+"""Nodes that raise are tried again, inside of the one call of their graph or swarm."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from strands import Agent, tool
+from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
+
+from strands_dapr_session import DaprSessionManager, Retries, RetryPolicy
+from strands_dapr_session.journal.past import read_history
+from strands_dapr_session.records.records import Tried
+from strands_dapr_session.stores.base import StateStore
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.model import ScriptedModel
+from tests.integration.agents.film import Film
+
+NODES = Retries(node=RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(Exception,)))
+
+ran: list[str] = []
+trouble: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+    trouble.clear()
+
+
+@tool
+async def step(name: str) -> str:
+    """Make a step."""
+    ran.append(name)
+    return f"{name} made"
+
+
+def stumble(name: str) -> Any:
+    def say(_: Any) -> Any:
+        ran.append(f"{name} thinks")
+        if name in trouble:
+            trouble.remove(name)
+            raise ValueError(f"{name} is not well")
+        return f"{name} is done"
+
+    return say
+
+
+def node(name: str) -> Agent:
+    script = [[("step", {"name": f"{name}1"})], stumble(name)]
+    return Agent(model=ScriptedModel(script), tools=[step], name=name, callback_handler=None)
+
+
+class Custom(MultiAgentBase):
+    """A node of somebody's own."""
+
+    id = "custom"
+
+    async def invoke_async(self, *_: Any, **__: Any) -> Any:
+        stumble("custom")(None)
+        return MultiAgentResult(status=Status.COMPLETED, results={})
+
+
+def graph_on(store: StateStore, retry: Any, *nodes: Any) -> Any:
+    builder = GraphBuilder()
+    for each in nodes:
+        builder.add_node(each, getattr(each, "name", None) or each.id)
+    builder.set_graph_id("g")
+    builder.set_execution_timeout(60)
+    return builder.set_session_manager(DaprSessionManager("s", store=store, retry=retry)).build()
+
+
+def attempts(store: StateStore, root: str = "g") -> list[tuple[int, bool]]:
+    commits = asyncio.run(read_history(store, "s", root))
+    found = [record for _, records in commits for record in records if isinstance(record, Tried)]
+    return [(each.attempt, each.delay is not None) for each in found]
+
+
+def test_a_node_goes_on_where_it_raised() -> None:
+    store = MemoryStore()
+    trouble.extend(["a", "a"])
+    result = graph_on(store, NODES, node("a"), node("b"))("go")
+    assert (result.status.value, result.failed_nodes, result.completed_nodes) == ("completed", 0, 2)
+    assert ran.count("a1") == 1
+    assert ran.count("a thinks") == 3
+    assert ran.count("b thinks") == 1
+    assert attempts(store) == [(1, True), (2, True)]
+
+
+def test_the_result_is_that_of_a_run_without_trouble() -> None:
+    plain = graph_on(MemoryStore(), None, node("a"))("go")
+    trouble.append("a")
+    tried = graph_on(MemoryStore(), NODES, node("a"))("go")
+    assert str(tried.results["a"].result) == str(plain.results["a"].result)
+    assert tried.accumulated_usage == plain.accumulated_usage
+    assert tried.execution_count == plain.execution_count
+
+
+def test_a_node_is_tried_so_often_and_no_more() -> None:
+    store = MemoryStore()
+    trouble.extend(["a"] * 9)
+    graph = graph_on(store, NODES, node("a"))
+    with pytest.raises(Exception, match="a is not well"):
+        graph("go")
+    assert ran.count("a thinks") == 3
+    assert attempts(store) == [(1, True), (2, True), (3, False)]
+    trouble.clear()
+    assert graph("go").status.value == "completed"
+    assert ran.count("a1") == 1
+
+
+def test_without_a_policy_for_nodes_there_is_one_attempt() -> None:
+    trouble.append("a")
+    with pytest.raises(Exception, match="a is not well"):
+        graph_on(MemoryStore(), Retries(model=RetryPolicy()), node("a"))("go")
+    assert ran.count("a thinks") == 1
+
+
+def test_a_node_of_ones_own_runs_again_as_a_whole() -> None:
+    trouble.append("custom")
+    assert graph_on(MemoryStore(), NODES, Custom())("go").status.value == "completed"
+    assert ran == ["custom thinks"] * 2
+
+
+def test_a_graph_inside_a_graph() -> None:
+    inner = GraphBuilder()
+    inner.add_node(node("a"), "a")
+    inner.set_graph_id("inner")
+    inner.set_execution_timeout(60)
+    store = MemoryStore()
+    trouble.extend(["a", "a"])
+    assert graph_on(store, NODES, inner.build())("go").status.value == "completed"
+    assert ran.count("a1") == 1
+
+
+def test_in_a_swarm() -> None:
+    store = MemoryStore()
+    trouble.append("a")
+    swarm = Swarm([node("a")], id="g", session_manager=DaprSessionManager("s", store=store, retry=NODES))
+    assert swarm("go").status.value == "completed"
+    assert ran.count("a1") == 1
+    assert attempts(store) == [(1, True)]
+
+
+def test_executors_are_left_as_they_were() -> None:
+    agent = node("a")
+    trouble.append("a")
+    graph_on(MemoryStore(), NODES, agent)("go")
+    assert "stream_async" not in vars(agent)
+
+
+def test_who_goes_on_counts_on() -> None:
+    """Killed after every write: three attempts in all, and no recorded step twice."""
+    film = Film()
+    trouble.extend(["a", "a"])
+    graph_on(film.store, NODES, node("a"), node("b"))("go")
+    for frame in film.frames[3:]:
+        store = Film.at(frame).inner
+        trouble[:] = ["a"] * (2 - len(attempts(store)))
+        before = attempts(store)
+        ran.clear()
+        assert graph_on(store, NODES, node("a"), node("b"))("go").status.value == "completed"
+        after = attempts(store)
+        assert after[: len(before)] == before
+        assert [number for number, _ in after[:2]] == [1, 2]
+        assert ran.count("a1") <= 1

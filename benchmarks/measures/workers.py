@@ -130,19 +130,26 @@ def _submit(client: AgentClient, prompt: str) -> Run:
 def _turns(stage: _Stage, client: AgentClient, rounds: int) -> list[Row]:
     """Compare turns of an agent in a worker with those of the same agent alone, in turn."""
     durable: list[float] = []
+    followed: list[float] = []
     plain: list[float] = []
     times = Times(stage.times)
     for number in range(rounds):
         run = _submit(client, f"turns {_TURNS}")
         run.result(timeout=_DEADLINE)
         durable += _gaps(stage, run.invocation_id)
+        run = _submit(client, f"turns {_TURNS}")
+        events = sum(event.kind == "tool_result" for event in run.stream())
+        if events != _TURNS:
+            raise RuntimeError(f"a stream had {events} results of {_TURNS}")
+        followed += _gaps(stage, run.invocation_id)
         name = f"plain-{number}"
         build_agent(times, stage.directory, None)(f"turns {_TURNS} {name}")
         plain += _gaps(stage, name)
     setting = {**_SETTING, "turns": _TURNS}
     ours, alone = Row.of(_SUBJECT, setting, "turn", "ms", durable), Row.of("plain agent", setting, "turn", "ms", plain)
     added = (ours.median or 0) - (alone.median or 0)
-    return [ours, alone, Row.single(_SUBJECT, setting, "added to a turn, median", "ms", added)]
+    streamed = Row.of(_SUBJECT, setting, "turn, while a stream follows", "ms", followed)
+    return [ours, alone, streamed, Row.single(_SUBJECT, setting, "added to a turn, median", "ms", added)]
 
 
 def _gaps(stage: _Stage, run: str) -> list[float]:

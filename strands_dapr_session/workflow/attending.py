@@ -28,14 +28,15 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
+from strands_dapr_session.workflow.keys import RunKeys
 from strands_dapr_session.workflow.offers import Offers
 from strands_dapr_session.workflow.runs import Claim, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from strands_dapr_session.stores.base import StateStore
     from strands_dapr_session.workflow.crew import Crew
+    from strands_dapr_session.workflow.engine import Engine
     from strands_dapr_session.workflow.execution import Ending, Reason
     from strands_dapr_session.workflow.settings import WorkerSettings
     from strands_dapr_session.workflow.state import Phase, RunState
@@ -73,8 +74,8 @@ class Attending:
 
     def __init__(
         self,
-        store: StateStore,
         crew: Crew,
+        engine: Engine,
         builds: Mapping[str, Callable[[str], Any]],
         prepare: Callable[[Claim, Any], Awaitable[tuple[dict[str, Any], ...]]],
         settings: WorkerSettings,
@@ -82,15 +83,16 @@ class Attending:
         """Set up.
 
         Args:
-            store: Where the runs are.
-            crew: The workers of the store.
+            crew: The workers of the store that has the runs.
+            engine: Dapr Workflow.
             builds: What makes each agent that this worker can run.
             prepare: Called, on the loop of the attempt, with what was built before it is called; see `Execution`.
             settings: How to behave.
         """
-        self._runs = Runs(store)
-        self._offers = Offers(store)
+        self._runs = Runs(crew.store)
+        self._offers = Offers(crew.store)
         self._crew = crew
+        self._engine = engine
         self._builds = builds
         self._prepare = prepare
         self._settings = settings
@@ -131,9 +133,9 @@ class Attending:
             mine = [each for each in offered if each not in self._refused and each not in self._tasks]
             states = await self._runs.states(mine)
             for invocation_id, state in states.items():
-                if not state.is_over and state.phase != "waiting" and not self._is_held(state):
+                if state.is_due and not self._is_held(state):
                     self.adopt_soon(invocation_id)
-            found = [each for each, state in states.items() if state.phase != "pending"]
+            found = [each for each, state in states.items() if not state.is_due or state.holder]
             if found:
                 await self._offers.take_away(agent, found)
 
@@ -145,7 +147,10 @@ class Attending:
 
     async def _adopt_quietly(self, invocation_id: str) -> None:
         try:
-            await self.adopt(invocation_id)
+            step = await self.adopt(invocation_id)
+            if step in {"waiting", "later"}:  # it may have come here without Dapr
+                state = await self._runs.state(invocation_id)
+                await self._engine.schedule(RunKeys(invocation_id).workflow(state.generation), invocation_id)
         except DurableSessionError as error:
             logger.warning("invocation_id=<%s>, error=<%s> | a run could not be taken over yet", invocation_id, error)
 

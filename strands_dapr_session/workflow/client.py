@@ -7,12 +7,13 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session import io_thread
-from strands_dapr_session.errors import UnknownAgentError, WrongApplicationError
+from strands_dapr_session.errors import UnknownAgentError, WorkflowUnavailableError, WrongApplicationError
 from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.workflow.crew import list_cards
 from strands_dapr_session.workflow.engine import Engine, sidecar_of
 from strands_dapr_session.workflow.keys import RunKeys
+from strands_dapr_session.workflow.offers import Offers
 from strands_dapr_session.workflow.run import Run
 from strands_dapr_session.workflow.runs import Runs
 from strands_dapr_session.workflow.state import Request
@@ -88,8 +89,15 @@ class AgentClient:
             self._app_id = await self._engine.check()
         await self._check_workers(request.agent)
         state = await self._runs.submit(invocation_id, request)
-        if not state.is_over:
-            await self._engine.schedule(RunKeys(invocation_id).workflow(state.generation), invocation_id)
+        if state.is_over or await self._engine.schedule(
+            RunKeys(invocation_id).workflow(state.generation), invocation_id
+        ):
+            return
+        if not await Offers(self._store).lay_out(request.agent, invocation_id):
+            raise WorkflowUnavailableError(
+                f"no worker is connected to the sidecar at {self._engine.address}, and many runs wait for one already. "
+                "Start a worker, and submit again."
+            )
 
     async def _check_workers(self, agent: str) -> None:
         """Refuse what no worker will ever take, as far as one can know."""

@@ -97,7 +97,11 @@ async def list_cards(store: StateStore) -> list[Card]:
 
 
 class Crew:
-    """The workers of a store, as one of them sees them."""
+    """The workers of a store, as one of them sees them.
+
+    Attributes:
+        store: The store.
+    """
 
     def __init__(self, store: StateStore, card: Callable[[], Card], lease: float) -> None:
         """Set up; nothing is read or written yet.
@@ -107,7 +111,7 @@ class Crew:
             card: Says what this worker's card is to say.
             lease: Seconds of silence after which others may be taken for dead.
         """
-        self._store = store
+        self.store = store
         self._card = card
         self._lease = lease
         self._beat = 0
@@ -132,7 +136,7 @@ class Crew:
 
     async def _enlist(self) -> None:
         name = this_process.name
-        await documents.change(self._store, WORKERS, lambda now: {**(now or {}), self.token: name})
+        await documents.change(self.store, WORKERS, lambda now: {**(now or {}), self.token: name})
 
     async def wait(self, seconds: float) -> None:
         """Wait, but no longer than until a worker of this machine is gone."""
@@ -162,18 +166,18 @@ class Crew:
         self._beat += 1
         value = seal(key, pack_value([secrets.token_bytes(8), self._card().plain(self._beat)]))
         for _ in range(_WRITES):
-            present = await self._store.get(key)
+            present = await self.store.get(key)
             try:
                 if present is None:
-                    await self._store.create(key, value)
+                    await self.store.create(key, value)
                 else:
-                    await self._store.replace(key, value, present.etag)
+                    await self.store.replace(key, value, present.etag)
             except (KeyConflict, OutcomeUnknown) as problem:
-                logger.debug("store=<%s>, problem=<%s> | writing the card again", self._store.name, problem)
+                logger.debug("store=<%s>, problem=<%s> | writing the card again", self.store.name, problem)
                 continue
             return
         # Whoever buries it meanwhile, or an answer that got lost: the next one is on its way.
-        logger.warning("store=<%s> | the card of this worker was not written", self._store.name)
+        logger.warning("store=<%s> | the card of this worker was not written", self.store.name)
 
     # -- the others ----------------------------------------------------------------------------------------------
 
@@ -187,7 +191,7 @@ class Crew:
             DurableSessionError: The store could not be read.
         """
         keys = {card_key(token): token for token in self._seen}
-        entries = await self._store.get_many([WORKERS, *keys])
+        entries = await self.store.get_many([WORKERS, *keys])
         tokens = _tokens(entries.get(WORKERS))
         if self.token not in tokens:
             await self._enlist()  # somebody took this worker for dead, as when its process was stopped for a while
@@ -201,7 +205,7 @@ class Crew:
         fresh = {card_key(token): token for token in others.keys() - self._seen.keys()}
         if fresh:
             self._seen.update({token: _Sighting(None, now) for token in fresh.values()})
-            entries = {**entries, **await self._store.get_many(list(fresh))}
+            entries = {**entries, **await self.store.get_many(list(fresh))}
         for key, token in {**keys, **fresh}.items():
             self._see(token, key, entries.get(key), now)
         for token, seen in list(self._seen.items()):
@@ -250,8 +254,8 @@ class Crew:
         def without(now: Any) -> Any:
             return {name: value for name, value in (now or {}).items() if name != token}
 
-        await documents.change(self._store, WORKERS, without)
-        await self._store.delete_many([card_key(token)])
+        await documents.change(self.store, WORKERS, without)
+        await self.store.delete_many([card_key(token)])
 
 
 def _tokens(entry: Entry | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -19,9 +20,10 @@ from strands_dapr_session.stores.retry import Backoff, RetryPolicy
 from strands_dapr_session.workflow.orchestration import ACTIVITY, ANSWERED, WORKFLOW, run_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
+    from dapr.ext.workflow import WorkflowRuntime
+    from dapr.ext.workflow.aio import DaprWorkflowClient
 
     from strands_dapr_session.stores.base import StateStore
 
@@ -30,6 +32,13 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 20.0
 """For how long a sidecar may lack something when it is looked at: it may just have been started, and so the services
 that it needs. A scheduler that was killed takes 20 s to serve again."""
+
+_AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=timezone.utc)
+"""A start in the past is one at once. Without any, Dapr answers only when a worker has begun with the workflow, which
+takes long when it gives the first step to one that is frozen."""
+
+_ANSWERS_WITHIN: Final = 3.0
+"""Seconds. A sidecar to which no worker is connected answers nothing that concerns workflows."""
 
 _METADATA_TIMEOUT: Final = 5.0
 _TRANSIENT: Final = (
@@ -46,7 +55,7 @@ def workflow_sdk() -> Any:
         WorkflowUnavailableError: It is not installed.
     """
     try:
-        import dapr.ext.workflow  # noqa: PLC0415
+        import dapr.ext.workflow.aio  # noqa: PLC0415
         from dapr.ext.workflow.logger import LoggerOptions  # noqa: PLC0415, F401
     except ImportError as error:
         raise WorkflowUnavailableError(
@@ -64,10 +73,7 @@ def sidecar_of(store: str | StateStore | None) -> str | None:
 
 
 class Engine:
-    """Dapr Workflow behind one sidecar. All methods but `serve` are called on the I/O loop.
-
-    The SDK's blocking client is used, in threads: its async one can't be closed.
-    """
+    """Dapr Workflow behind one sidecar. All methods but `serve` are called on the I/O loop."""
 
     def __init__(self, address: str | None) -> None:
         """Name the sidecar; nothing is contacted yet.
@@ -109,69 +115,71 @@ class Engine:
             if not await backoff.pause():
                 raise WorkflowUnavailableError(f"the Dapr sidecar at {self.address} cannot run workflows: {problem}")
 
-    async def schedule(self, instance_id: str, invocation_id: str) -> None:
+    async def schedule(self, instance_id: str, invocation_id: str) -> bool:
         """Begin the workflow of a run, unless it is under way.
 
-        Raises:
-            WorkflowUnavailableError: The sidecar does not take it.
-        """
-        client = self._connected()
-        backoff = Backoff(RetryPolicy())
-        while True:
-            try:
-                await asyncio.to_thread(
-                    client.schedule_new_workflow,
-                    WORKFLOW,
-                    input={"invocation_id": invocation_id},
-                    instance_id=instance_id,
-                )
-            except grpc.RpcError as error:
-                if "already exists" in (error.details() or ""):
-                    return
-                if error.code() not in _TRANSIENT or not await backoff.pause():
-                    raise self._failed("schedule", error) from error
-            else:
-                return
-
-    async def wake(self, instance_id: str) -> None:
-        """Tell the workflow of a run that waits for people.
+        Returns:
+            Whether the sidecar has it. While no worker is connected, the sidecar does not answer.
 
         Raises:
-            WorkflowUnavailableError: The sidecar does not take it.
+            WorkflowUnavailableError: The sidecar refuses it, or cannot be reached.
         """
-        client = self._connected()
-        backoff = Backoff(RetryPolicy())
-        while True:
-            try:
-                await asyncio.to_thread(client.raise_workflow_event, instance_id, ANSWERED, data=True)
-            except grpc.RpcError as error:
-                if error.code() not in _TRANSIENT or not await backoff.pause():
-                    raise self._failed("wake", error) from error
-            else:
-                return
+        order = {"invocation_id": invocation_id}
+        return await self._ask(
+            "schedule",
+            lambda client: client.schedule_new_workflow(
+                WORKFLOW, input=order, instance_id=instance_id, start_at=_AT_ONCE
+            ),
+        )
+
+    async def wake(self, instance_id: str) -> bool:
+        """Tell the workflow of a run that waits for people; see `schedule`."""
+        return await self._ask("wake", lambda client: client.raise_workflow_event(instance_id, ANSWERED, data=True))
 
     async def status(self, instance_id: str) -> str | None:
         """Ask how Dapr says that a workflow stands, in its words; None if it does not know it, or does not answer."""
         try:
-            state = await asyncio.to_thread(self._connected().get_workflow_state, instance_id, fetch_payloads=False)
-        except grpc.RpcError:
+            state = await asyncio.wait_for(
+                self._connected().get_workflow_state(instance_id, fetch_payloads=False), _ANSWERS_WITHIN
+            )
+        except (grpc.RpcError, asyncio.TimeoutError):
             return None
         return None if state is None else str(state.runtime_status.name)
 
     async def purge(self, instance_id: str) -> None:
-        """Make Dapr forget a workflow that is over."""
-        try:
-            await asyncio.to_thread(self._connected().purge_workflow, instance_id)
-        except grpc.RpcError as error:
-            if "no such instance" not in (error.details() or ""):
-                raise self._failed("purge", error) from error
+        """Make Dapr forget a workflow that is over. While no worker is connected, it does so itself some day.
+
+        Raises:
+            WorkflowUnavailableError: The sidecar refuses it, or cannot be reached.
+        """
+        await self._ask("purge", lambda client: client.purge_workflow(instance_id))
+
+    async def _ask(self, what: str, call: Callable[[DaprWorkflowClient], Coroutine[Any, Any, object]]) -> bool:
+        """Make a call that may be repeated; false when it gets no answer in time."""
+        backoff = Backoff(RetryPolicy())
+        while True:
+            try:
+                await asyncio.wait_for(call(self._connected()), _ANSWERS_WITHIN)
+            except asyncio.TimeoutError:
+                return False
+            except grpc.RpcError as error:
+                details = error.details() or ""
+                if "already exists" in details or "no such instance" in details:
+                    return True
+                if error.code() not in _TRANSIENT or not await backoff.pause():
+                    raise WorkflowUnavailableError(
+                        f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({error.code().name}: "
+                        f"{details}). Nothing is lost: do the same again."
+                    ) from error
+            else:
+                return True
 
     def _connected(self) -> DaprWorkflowClient:
         if self._client is None or self._generation != io_thread.generation():
             if self._client is not None:
                 io_thread.abandon(self._client)
             self._generation = io_thread.generation()
-            self._client = self._sdk.DaprWorkflowClient(**self._where(), logger_options=self._quiet())
+            self._client = self._sdk.aio.DaprWorkflowClient(**self._where(), logger_options=self._quiet())
         return self._client
 
     def serve(self, attend: Callable[[str], Awaitable[str]], places: int) -> WorkflowRuntime:
@@ -216,12 +224,6 @@ class Engine:
         from dapr.ext.workflow.logger import LoggerOptions  # noqa: PLC0415
 
         return LoggerOptions(log_level="WARNING", log_handler=logging.NullHandler())
-
-    def _failed(self, what: str, error: grpc.RpcError) -> WorkflowUnavailableError:
-        return WorkflowUnavailableError(
-            f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({error.code().name}: "
-            f"{error.details()}). Nothing is lost: do the same again."
-        )
 
 
 def _problem(metadata: Any) -> str | None:

@@ -2,8 +2,8 @@
 
 Dapr gives work to any worker that is connected, and in turn: with three of them and three pieces of work for each
 offer, it may be the same wrong one every time. So the wrong one lays the run out where the right ones look. So does a
-client that waits for a run which nobody takes: a worker that is frozen is given work like any other, until Dapr notices
-after some 14 s. All methods are called on the I/O loop.
+client whose run nobody takes: a worker that is frozen is given work like any other, until Dapr notices after some 14 s,
+and while no worker is connected Dapr takes no workflow at all. All methods are called on the I/O loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import offers_key
 
-_MOST: Final = 256
+_MOST: Final = 1024
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,14 +28,15 @@ class Offers:
         """Name the store; nothing is read yet."""
         self._store = store
 
-    async def lay_out(self, agent: str, invocation_id: str) -> None:
-        """Lay a run out, unless there is so much already that workers are busy rather than unaware."""
+    async def lay_out(self, agent: str, invocation_id: str) -> bool:
+        """Lay a run out; false if there is so much already that it is not to become more."""
 
         def add(now: Any) -> Any:
             present = list(now or [])
             return present if invocation_id in present or len(present) >= _MOST else [*present, invocation_id]
 
-        await documents.change(self._store, offers_key(agent), add)
+        value, _ = await documents.change(self._store, offers_key(agent), add)
+        return invocation_id in value
 
     async def look(self, agents: Collection[str]) -> dict[str, list[str]]:
         """Read what is laid out for some agents."""

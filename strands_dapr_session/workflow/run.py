@@ -212,7 +212,16 @@ class Run:
                     f"run {self.invocation_id!r} was answered differently by somebody else at the same time"
                 )
             state, _ = await self._runs.change(self.invocation_id, lambda now: now.answered(number))
-        await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation))
+        await self._wake(state)
+
+    async def _wake(self, state: RunState) -> None:
+        """Let somebody look at the run at once."""
+        if not await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation)):
+            await self._lay_out()
+
+    async def _lay_out(self) -> None:
+        request = await self._runs.request(self.invocation_id)
+        await Offers(self._store).lay_out(request.agent, self.invocation_id)
 
     async def _check_repeated(self, state: RunState, responses: list[dict[str, Any]]) -> None:
         """Accept answers that were given before.
@@ -246,7 +255,7 @@ class Run:
         if state.is_over and state.phase != "cancelled":
             raise RunFinishedError(f"run {self.invocation_id!r} has {state.phase}: it cannot be cancelled any more")
         if not state.is_over:
-            await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation))
+            await self._wake(state)
 
     def restart(self) -> None:
         """Let a run that failed, or whose workflow was ended by other means, go on from what is recorded.
@@ -266,7 +275,8 @@ class Run:
             state, _ = await self._runs.change(self.invocation_id, lambda now: now.again(generation))
         elif state.is_over or workflow is not None:
             raise RunFinishedError(f"run {self.invocation_id!r} is {state.phase}: only runs that failed are restarted")
-        await self._engine.schedule(RunKeys(self.invocation_id).workflow(state.generation), self.invocation_id)
+        if not await self._engine.schedule(RunKeys(self.invocation_id).workflow(state.generation), self.invocation_id):
+            await self._lay_out()
 
     def purge(self) -> None:
         """Remove what is kept of a run that is over, for good. Its session stays. Safe to repeat.

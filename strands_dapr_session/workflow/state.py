@@ -104,6 +104,11 @@ class RunState:
         """Whether nothing more will happen."""
         return self.phase in OVER
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something for a worker to do."""
+        return not self.is_over and (self.phase != "waiting" or self.cancel)
+
     # -- what may happen to it -----------------------------------------------------------------------------------
 
     def begun(self, worker: str, claim: str, now: float) -> RunState:

@@ -244,7 +244,7 @@ class AgentWorker:
         self._app_id = await self._engine.check()
         runs = Runs(self._store)
         self._crew = Crew(self._store, self._card, self._settings.lease)
-        self._attending = Attending(self._store, self._crew, self._builds, self._prepare, self._settings)
+        self._attending = Attending(self._crew, self._engine, self._builds, self._prepare, self._settings)
         await self._crew.join()
         self._monitor = asyncio.get_running_loop().create_task(self._watch(runs, self._crew, self._attending))
         return self._attending

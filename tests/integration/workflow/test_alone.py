@@ -11,6 +11,7 @@ from strands_dapr_session import (
     AgentClient,
     AgentWorker,
     ConfigurationError,
+    RunCancelledError,
     RunFailedError,
     WorkflowUnavailableError,
     WrongApplicationError,
@@ -18,6 +19,25 @@ from strands_dapr_session import (
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
+
+
+def test_a_run_may_be_submitted_before_there_is_a_worker(stage: Stage) -> None:
+    client = stage.client()
+    early = client.submit("agent", session_id="early", prompt="ask early")
+    cancelled = client.submit("agent", session_id="cancelled", prompt="say cancelled")
+    cancelled.cancel()
+    assert early.status().phase == cancelled.status().phase == "pending"
+    (worker,) = stage.start("agent")
+    with pytest.raises(RunCancelledError):
+        cancelled.result(timeout=30)
+    stage.until(lambda: early.status().phase == "waiting", "the question")
+    # Its workflow was begun by the worker that found it: the answer arrives although that one is gone.
+    worker.kill()
+    question = early.status().interrupts[0]["id"]
+    early.respond([{"interruptResponse": {"interruptId": question, "response": "yes"}}])
+    (worker,) = stage.start("agent")
+    assert str(early.result(timeout=30)).strip() == "thanks"
+    worker.kill()
 
 
 def test_others_go_on_when_a_worker_is_frozen(stage: Stage) -> None:
@@ -39,7 +59,7 @@ def test_others_go_on_when_a_worker_is_frozen(stage: Stage) -> None:
     assert stage.counts("frozen") == {1: 1, 2: 1, 3: 2}
     assert [attempt.ended for attempt in run.status().attempts] == ["lost", "completed"]
     # It works again, and is one of the crew.
-    pids = {worker.pid for worker in stage.workers}
+    pids = {worker.pid for worker in stage.workers if worker.is_running}
     stage.until(lambda: {int(card.worker.split("/")[2]) for card in stage.cards()} == pids, "it to be known again")
 
 

@@ -11,7 +11,8 @@ from strands_dapr_session.workflow.engine import sidecar_of
 
 
 def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dapr.ext.workflow", None)
+    for name in ("dapr.ext.workflow", "dapr.ext.workflow.aio"):
+        monkeypatch.setitem(sys.modules, name, None)
     for make in (lambda: AgentClient(store="memory://"), lambda: AgentWorker("agent", print, store="memory://")):
         with pytest.raises(WorkflowUnavailableError, match=r"pip install .strands-dapr-session\[workflow\]"):
             make()

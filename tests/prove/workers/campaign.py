@@ -138,7 +138,7 @@ def _go_through(world: _World, client: AgentClient, options: Namespace) -> list[
     open_runs: list[Run] = []
     next_fault = time.monotonic() + options.every
     deadline = time.monotonic() + _FINISHED_WITHIN
-    while time.monotonic() < deadline and (len(runs) < options.runs or open_runs):
+    while time.monotonic() < deadline and (len(runs) < options.runs or open_runs or len(world.faults) < _KINDS):
         try:
             if len(runs) < options.runs and len(open_runs) < options.at_once:
                 name = f"run-{len(runs)}"

@@ -7,11 +7,13 @@ run from a store in memory, and to loads from SQLite and through a real sidecar.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import random
-import resource
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from rich.progress import track
@@ -38,42 +40,65 @@ from tests.prove.damage.ways import ACCIDENTS, FORGERIES, Damage, Material
 
 Judge = Callable[[Stored, Damage], Outcome]
 
-EVERY = {"directly": 1, "loaded": 20, "resumed": 200, "from SQLite": 1_000, "through a sidecar": 2_000}
+EVERY = {"directly": 1, "loaded": 40, "resumed": 400, "from SQLite": 1, "through a sidecar": 2}
 """Of how many values one is looked at in each way."""
+
+_SHARE = 500
+"""Of so many values one is looked at in SQLite and behind a sidecar."""
+
+_PART = 10_000
+"""Values that one process looks at in a row."""
 
 _MOST_VIOLATIONS = 20
 
 
 def run(options: Namespace) -> Findings:
-    """Damage so many values."""
-    judges: dict[str, Judge] = {"directly": read_directly, "loaded": load, "resumed": go_on}
-    with contextlib.ExitStack() as stack:
-        stored = stored_sessions()
-        if not options.in_memory:
-            judges["from SQLite"] = _through(stack.enter_context(_sqlite()), stored)
-            judges["through a sidecar"] = _through(stack.enter_context(_sidecar()), stored)
-        stack.enter_context(bounded_memory())
-        return damage(stored, judges, options.seeds.start, options.count, only=options.only)
+    """Damage so many values, in several processes."""
+    seed, count = options.seeds.start, options.count
+    if options.only is not None:
+        return in_memory(seed, range(options.only, options.only + 1))
+    parts = [range(start, min(start + _PART, count)) for start in range(0, count, _PART)]
+    findings = Findings()
+    with ProcessPoolExecutor(options.at_once, mp_context=multiprocessing.get_context("spawn")) as processes:
+        parts_found = processes.map(in_memory, [seed] * len(parts), parts)
+        for found in track(parts_found, f"damaging {count:,} values", total=len(parts)):
+            findings.merge(found)
+    if not options.in_memory:
+        findings.merge(in_stores(seed, range(count // _SHARE)))
+    findings.figures["bytes of memory more that were allowed"] = MOST_MEMORY
+    return findings
 
 
-def damage(stored: list[Stored], judges: Mapping[str, Judge], seed: int, count: int, *, only: int = -1) -> Findings:
-    """Damage so many values, chosen by a seed.
+def in_memory(seed: int, numbers: range) -> Findings:
+    """Damage values, and read, load and resume what they belong to from stores in memory."""
+    stored = stored_sessions()
+    with bounded_memory():
+        return damage(stored, {"directly": read_directly, "loaded": load, "resumed": go_on}, seed, numbers)
+
+
+def in_stores(seed: int, numbers: range) -> Findings:
+    """Damage values in SQLite, and in Redis behind a real sidecar."""
+    stored = stored_sessions()
+    with _sqlite() as sqlite, _sidecar() as sidecar, bounded_memory():
+        judges = {"from SQLite": _through(sqlite, stored), "through a sidecar": _through(sidecar, stored)}
+        return damage(stored, judges, seed, numbers)
+
+
+def damage(stored: list[Stored], judges: Mapping[str, Judge], seed: int, numbers: range) -> Findings:
+    """Damage values, chosen by a seed and their numbers.
 
     Args:
         stored: The sessions.
         judges: In which ways to look at them.
         seed: Of chance.
-        count: How many.
-        only: The number of the one to look at; all of them if it is negative.
+        numbers: Which.
     """
     findings = Findings(expected={*ACCIDENTS, *FORGERIES, *judges})
     refusals: dict[str, int] = {}
     material = [(Material(each.values, each.versions), each.rows) for each in stored]
     kinds = [*ACCIDENTS, *FORGERIES]
-    before = _peak()
     with alarm_clock() as wind:
-        numbers = range(count) if only < 0 else [only]
-        for number in track(numbers, f"damaging {count:,} values", disable=count < 50_000):
+        for number in numbers:
             chance = random.Random(f"{seed} {number}")
             which = chance.randrange(len(stored))
             values, rows = material[which]
@@ -83,7 +108,7 @@ def damage(stored: list[Stored], judges: Mapping[str, Judge], seed: int, count: 
             findings.runs += 1
             findings.faults[damaged.kind] += 1
             for way, judge in judges.items():
-                if (number + seed) % EVERY[way] and only < 0:
+                if len(numbers) > 1 and number % EVERY[way]:
                     continue
                 wind()
                 findings.faults[way] += 1
@@ -98,11 +123,7 @@ def damage(stored: list[Stored], judges: Mapping[str, Judge], seed: int, count: 
                 refusals[f"{way}: {name}"] = refusals.get(f"{way}: {name}", 0) + 1
             if len(findings.violations) >= _MOST_VIOLATIONS:
                 break
-    findings.figures = {
-        **dict(sorted(refusals.items())),
-        "bytes of memory more at the peak": _peak() - before,
-        "bytes of memory more that were allowed": MOST_MEMORY,
-    }
+    findings.figures = dict(sorted(refusals.items()))
     return findings
 
 
@@ -138,14 +159,11 @@ def _sidecar() -> Iterator[StateStore]:
         yield open_store(f"dapr://statestore?address={daprd.address}")
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=20_000, metavar="N", help="how many values")
     parser.add_argument("--in-memory", action="store_true", help="without SQLite and a sidecar")
-    parser.add_argument("--only", type=int, default=-1, metavar="NUMBER", help="the one value that failed before")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="the one value that failed before")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, metavar="N", help="in so many processes")
 
 
 CAMPAIGN = Campaign(

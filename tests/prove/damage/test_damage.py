@@ -31,7 +31,7 @@ def stored() -> list[Stored]:
 def test_whatever_is_stored_is_refused_in_order(stored: list[Stored]) -> None:
     judges = {"directly": read_directly, "loaded": load, "resumed": go_on}
     with bounded_memory():
-        findings = damage(stored, judges, seed=6, count=4_000)
+        findings = damage(stored, judges, 6, range(4_000))
     assert findings.holds, (findings.violations, findings.never_fired)
     assert findings.runs > 3_000
     assert findings.faults["resumed"] > findings.runs / EVERY["resumed"] / 2

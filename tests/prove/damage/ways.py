@@ -20,6 +20,9 @@ from strands_dapr_session.records.frames import FORMAT_VERSION, MAX_PAYLOAD_BYTE
 
 MEBIBYTE: Final = 1024 * 1024
 
+LARGEST_BOMB: Final = 16 * MEBIBYTE
+"""What the rare large ones unfold to: a quarter of the longest payload, so that many can be tried."""
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -180,7 +183,9 @@ def _wrap(chance: random.Random, payload: bytes) -> bytes:
 
 def _bomb(material: Material, chance: random.Random, key: str) -> bytes:  # noqa: ARG001 - as every way
     """Seal a few bytes that unfold to very many, or say so."""
-    size = chance.choice((1, MEBIBYTE // 16, MEBIBYTE, MEBIBYTE, 2 * MEBIBYTE))
+    size = chance.choice((1, 4096, MEBIBYTE // 16, MEBIBYTE // 16, MEBIBYTE // 4))
+    if not chance.randrange(500):
+        size = LARGEST_BOMB
     unit = chance.choice((b"\x90", b"\x80", b"\0", b"\xa0", b"\x91", b"\xcd\x03\xe8", b"\x81\xc0\xc0", b"\xa2ab"))
     header = b"\xdd" + struct.pack(">I", chance.choice((size, size // len(unit), 2**32 - 1)))
     packed = zstandard.compress(header + unit * (size // len(unit)))

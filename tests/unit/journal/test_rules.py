@@ -10,13 +10,15 @@ from typing import TypeVar
 
 import pytest
 
-from strands_dapr_session.errors import FencedError, SessionBusyError
+from strands_dapr_session.errors import FencedError, SessionBusyError, SessionDeletedError
 from strands_dapr_session.journal.acquire import Claim, Position, Wish, acquire
 from strands_dapr_session.journal.compaction import compact
 from strands_dapr_session.journal.delete import delete_journal, fence_off
 from strands_dapr_session.journal.fence import DELETION
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.layout import shard_key
+from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.records import Noted, SegmentsPlanned, Spliced
 from strands_dapr_session.records.wire import encode_record
@@ -297,3 +299,24 @@ async def test_who_stood_still_for_a_lease_proves_that_it_still_owns() -> None:
         await journal.barrier()
     journal.abandon()
     await thief.release()
+
+
+async def test_an_owner_asks_the_registry_once_for_each_silence() -> None:
+    """And withdraws, when it is too late, only what it has written since it last knew that the journal was there."""
+    now = 0.0
+    store = FaultyStore(MemoryStore())
+    context = replace(context_of(store), seconds=lambda: now)
+    claim = await acquire(context, Wish("s", "r", JournalSettings(lease=5.0), "a"))
+    log, note = LogWriter(context, claim), [encode_record(Noted("", "k", b""))]
+    store.calls.clear()
+    for now, reads in ((1.0, 0), (6.1, 1), (7.0, 1), (11.0, 1), (11.2, 2)):
+        await log.write(note)
+        assert store.count("get") == reads, now
+        assert (log.proved, log.sequence) == (now, claim.slot.number + store.count("create"))
+    registry = shard_key("s")
+    assert isinstance(store.inner, MemoryStore)
+    del store.inner._entries[registry]
+    now = 17.0
+    with pytest.raises(SessionDeletedError):
+        await log.write(note)
+    assert [call.keys for call in store.calls if call.verb == "delete_many"] == [(claim.layout.slot(7),)]

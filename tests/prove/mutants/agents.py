@@ -266,9 +266,11 @@ AGENTS: tuple[Mutant, ...] = (
             Edit(
                 "hooks/resume.py",
                 """\
-        strands_compat.add_usage(event.agent, progress.usage, progress.latency, is_counted=recording.usage_is_live)
+        if not recording.usage_is_live:
 """,
-                "",
+                """\
+        if not recording:
+""",
             ),
         ),
         ("tests/unit/hooks/test_rules.py::test_tokens_of_all_attempts_are_reported",),

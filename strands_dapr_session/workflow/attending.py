@@ -124,8 +124,15 @@ class Attending:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._work(invocation_id))
             self._tasks[invocation_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(invocation_id, None))
+            task.add_done_callback(lambda done: self._is_done(invocation_id, done))
         return await asyncio.shield(task)
+
+    def _is_done(self, invocation_id: str, task: asyncio.Task[Step | _Held]) -> None:
+        self._tasks.pop(invocation_id, None)
+        if not task.cancelled() and task.exception() is not None:  # perhaps nobody waits for it any more
+            logger.warning(
+                "invocation_id=<%s>, error=<%s> | a run was not attended to", invocation_id, task.exception()
+            )
 
     async def look_around(self) -> None:
         """Take the runs that others could not run, and this worker can."""

@@ -277,6 +277,7 @@ class DaprSessionManager(SessionManager):
 
         Raises:
             SessionBusyError: A live worker runs an agent of the session.
+            DamagedDataError: What names its keys cannot be read; says how to delete them nevertheless.
             DurableSessionError: The store failed half-way; call it again.
         """
         io_thread.run_sync(delete_session(self._store, self.session_id, self._journal_settings))

@@ -103,6 +103,11 @@ class Layout:
         return f"{self.base}:{plan}.{index}"
 
 
+def session_prefix(session_id: str) -> str:
+    """What the keys of all journals of a session begin with, and no others."""
+    return f"{_PREFIX}:{{{quote(session_id)}:"
+
+
 def worker_key(token: str) -> str:
     """The heartbeat of a process."""
     return f"{_PREFIX}:worker:{token}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from strands_dapr_session import io_thread
+from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal import registry
 from strands_dapr_session.journal.acquire import Wish, give_back
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.delete import delete_journal, fence_off
 from strands_dapr_session.journal.fence import DELETION
-from strands_dapr_session.journal.layout import check_id, random_name
+from strands_dapr_session.journal.layout import check_id, random_name, session_prefix, shard_key
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
 from strands_dapr_session.journal.worker import this_process
@@ -49,10 +50,28 @@ async def delete_session(store: StateStore, session_id: str, settings: JournalSe
 
     Raises:
         SessionBusyError: Another live worker runs an invocation of it; nothing was changed.
+        DamagedDataError: What names its keys cannot be read; says how to delete them nevertheless.
         StoreError: The store does not answer. Run it again.
     """
-    roots = await list_roots(store, session_id)
-    await delete_journals(Context(store, this_process), session_id, roots, settings or JournalSettings())
+    try:
+        roots = await list_roots(store, session_id)
+        await delete_journals(Context(store, this_process), session_id, roots, settings or JournalSettings())
+    except DamagedDataError as error:
+        raise DamagedDataError(error.key, f"{error.reason}. {_by_hand(session_id, error.key)}") from error
+
+
+def _by_hand(session_id: str, damaged: str) -> str:
+    prefix = f"every key that begins with {session_prefix(session_id)!r} (behind the application id, with Dapr)"
+    if damaged == shard_key(session_id):
+        return (
+            "This is the part of the registry that knows the session, so its keys cannot be found. Put it back from a "
+            f"backup of the store. Without one, delete {prefix} with the tools of the store; the other sessions in "
+            "that part of the registry are lost as well, and it can then be deleted too."
+        )
+    return (
+        "It is needed to find the other keys, so the session cannot be deleted from here. Delete "
+        f"{prefix} with the tools of the store, then call delete() again."
+    )
 
 
 async def delete_journals(context: Context, session_id: str, roots: Sequence[str], settings: JournalSettings) -> None:

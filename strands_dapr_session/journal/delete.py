@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from strands_dapr_session.journal.acquire import Wish, acquire
 from strands_dapr_session.journal.commit import prepare, write
 from strands_dapr_session.journal.fence import DELETION
-from strands_dapr_session.journal.layout import Layout
+from strands_dapr_session.journal.layout import Layout, probe_keys
 from strands_dapr_session.journal.load import read_log
 from strands_dapr_session.journal.purge import holds_fences, purge, purge_again
 from strands_dapr_session.journal.registry import Place, change_place, place_of
@@ -45,6 +45,8 @@ async def delete_journal(context: Context, wish: Wish, claim: Claim | None) -> N
         wish: Which, and who deletes it.
         claim: What `fence_off` returned for it.
     """
+    if not context.store.is_proven:
+        await context.store.delete_many(probe_keys(wish.session_id, wish.root_id))
     fence = ""
     if claim is not None:
         dead = claim.layout.incarnation

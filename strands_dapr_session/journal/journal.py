@@ -18,7 +18,7 @@ from strands_dapr_session.journal.commit import LONGEST_COMMIT
 from strands_dapr_session.journal.committer import Committer
 from strands_dapr_session.journal.context import Context, in_another_thread
 from strands_dapr_session.journal.fold import fold, fold_politely
-from strands_dapr_session.journal.layout import check_id, random_name
+from strands_dapr_session.journal.layout import check_id, probe_keys, random_name
 from strands_dapr_session.journal.packer import Packer
 from strands_dapr_session.journal.reading import read_journal
 from strands_dapr_session.journal.sessions import delete_journals
@@ -177,7 +177,7 @@ class Journal:
     async def _acquire(self, wish: Wish, known: Position | None) -> Claim:
         """Acquire, on the I/O thread."""
         if self.settings.probe and not self._context.store.is_proven:
-            await check_store(self._context.store)
+            await check_store(self._context.store, keys=probe_keys(self.session_id, self.root_id))
         claim = await acquire(self._context, wish, known)
         if claim.log is None:
             self._packer.committed(claim.slot)

@@ -23,6 +23,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,39}")
 _SLUG_LENGTH: Final = 14
 _SHARDS: Final = 1024
 _RANDOM_BYTES: Final = 6
+_PROBES: Final = 4
 
 
 def check_id(kind: str, value: object) -> str:
@@ -106,6 +107,11 @@ class Layout:
 def session_prefix(session_id: str) -> str:
     """What the keys of all journals of a session begin with, and no others."""
     return f"{_PREFIX}:{{{quote(session_id)}:"
+
+
+def probe_keys(session_id: str, root_id: str) -> list[str]:
+    """Where a store is tried out on behalf of a journal. They go when it is deleted."""
+    return [f"{session_prefix(session_id)}{quote(root_id)}}}:probe:{number}" for number in range(_PROBES)]
 
 
 def worker_key(token: str) -> str:

@@ -21,7 +21,7 @@ class JournalSettings:
             goes on after a crash, and the more often a worker that only hangs is fenced off.
         compact_slots: Commits after which they are packed. A load reads them one by one, at 40 µs each on Redis.
         compact_bytes: Bytes of commits after which they are packed at any count.
-        probe: Whether the first acquisition in a process tries out that the store is safe: five round trips.
+        probe: Whether the first acquisition in a process tries out that the store is safe: six round trips.
     """
 
     on_busy: OnBusy = "wait"

@@ -1,4 +1,4 @@
-"""The quick check of a store, made once by each process that uses it: five round trips."""
+"""The quick check of a store, made once by each process that uses it: six round trips."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from strands_dapr_session.errors import StoreUnavailableError, UnsafeStoreError
 from strands_dapr_session.stores.conformance.bench import Bench, bench, race
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from strands_dapr_session.stores.base import StateStore
     from strands_dapr_session.stores.retry import RetryPolicy
 
@@ -17,12 +19,14 @@ _RACERS = 4
 _trusted: weakref.WeakSet[StateStore] = weakref.WeakSet()
 
 
-async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> None:
+async def check_store(store: StateStore, retry: RetryPolicy | None = None, keys: Sequence[str] = ()) -> None:
     """Open a store, and refuse it if sessions would not be safe in it. Remembers the stores that passed.
 
     Args:
         store: The store.
         retry: How long to go on while it gives no answer.
+        keys: What to try it on. A process that is killed here leaves one of them behind, where whoever chose them finds
+            it. When all of them are there already, or are deleted meanwhile, one with a name like no other is used.
 
     Raises:
         StoreError: It cannot be opened.
@@ -34,7 +38,7 @@ async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> No
     await store.open()
     async with bench(store, retry) as at:
         try:
-            await _check(at)
+            await _check(at, keys)
         except StoreUnavailableError as error:
             if await _holds_only_text(at):
                 _refuse(at, f"it does not take values that are no text ({error})")
@@ -42,8 +46,19 @@ async def check_store(store: StateStore, retry: RetryPolicy | None = None) -> No
     _trusted.add(store)
 
 
-async def _check(at: Bench) -> None:
-    key = at.key("probe")
+async def _check(at: Bench, keys: Sequence[str]) -> None:
+    for key in keys:
+        try:
+            if await at.store.get(key) is None:
+                at.adopt(key)
+                await _try(at, key)
+                return
+        except UnsafeStoreError:
+            pass  # perhaps another process did the same, or deleted the session
+    await _try(at, at.key("probe"))
+
+
+async def _try(at: Bench, key: str) -> None:
     first = [at.value() for _ in range(_RACERS)]
     won, seen = await race(at.create(key, value) for value in first)
     if any(entry is not None and entry.value not in first for entry in seen):

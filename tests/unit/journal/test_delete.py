@@ -13,6 +13,7 @@ from strands_dapr_session.journal.commit import prepare, write
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.delete import delete_journal, fence_off
 from strands_dapr_session.journal.fence import DELETION
+from strands_dapr_session.journal.layout import probe_keys
 from strands_dapr_session.journal.registry import all_sessions, roots_of
 from strands_dapr_session.records.records import Noted
 from strands_dapr_session.records.wire import encode_record
@@ -194,4 +195,14 @@ async def test_a_write_that_arrives_late_is_removed() -> None:
 
     with mock.patch("strands_dapr_session.journal.delete.purge", purge_and_late_write):
         await delete(store)
+    assert left(store) == []
+
+
+async def test_what_a_probe_left_goes_too() -> None:
+    store = MemoryStore(max_value_bytes=2_000)
+    store.is_proven = False
+    await small_journal(store)
+    for key in probe_keys("s", "r"):
+        await store.create(key, b"left")
+    await delete(store)
     assert left(store) == []

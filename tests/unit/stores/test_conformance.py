@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import pytest
 
 from strands_dapr_session.errors import StoreUnavailableError, TooLargeError, UnsafeStoreError
+from strands_dapr_session.journal.layout import probe_keys
 from strands_dapr_session.stores.base import Entry, OutcomeUnknown, StateStore, StoreCapabilities
 from strands_dapr_session.stores.conformance import check_store, run_conformance
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.stores.retry import RetryPolicy
-from strands_dapr_session.testing.faults import FaultyStore, LoseRequest
+from strands_dapr_session.testing.faults import Call, FaultyStore, LoseRequest
 
 QUICK = RetryPolicy(budget=0.01, first_delay=0.001)
 
@@ -189,3 +191,49 @@ async def test_a_store_may_revive_when_it_says_so() -> None:
     store: StateStore = RevivesWithoutSayingSo()
     store.capabilities = StoreCapabilities(replace_revives=True)
     assert (await run_conformance(store)).conforms
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+async def test_what_a_process_leaves_that_is_killed_in_the_probe_is_where_it_was_told_to_try() -> None:
+    keys = probe_keys("s", "a")
+    left: set[str] = set()
+    for number in range(1, 14):
+        inner = MemoryStore()
+        store = FaultyStore(inner)
+
+        def die(_: Call, store: FaultyStore = store, last: int = number) -> None:
+            if len(store.calls) >= last:
+                raise Killed
+
+        store.plan = die
+        with contextlib.suppress(Killed):
+            await check_store(store, QUICK, keys)
+        left |= {*inner.keys()}
+    assert left == {keys[0]}
+
+
+async def test_a_probe_passes_by_what_others_left_or_do() -> None:
+    inner = MemoryStore()
+    keys = probe_keys("s", "a")
+    for key in keys[:2]:
+        await inner.create(key, b"left")
+
+    def deleting(call: Call) -> None:
+        if call.verb == "replace":
+            inner._entries.pop(keys[2], None)
+
+    store = FaultyStore(inner, deleting)
+    await check_store(store, QUICK, keys)
+    assert sorted(inner.keys()) == keys[:2]
+
+
+async def test_all_the_keys_may_be_taken() -> None:
+    inner = MemoryStore()
+    keys = probe_keys("s", "a")
+    for key in keys:
+        await inner.create(key, b"left")
+    await check_store(FaultyStore(inner), QUICK, keys)
+    assert sorted(inner.keys()) == keys

@@ -35,7 +35,7 @@ def explode() -> str:
 def build(session_id: str, store: Any = None) -> Agent:
     """Build the agent of a session."""
     return Agent(
-        model=ScriptedModel({"Go": [[("harmless", {})], [("harmless", {}), ("explode", {})], "Gone."]}),
+        model=ScriptedModel({"Go": [[("harmless", {})], [("explode", {})], "Gone."]}),
         tools=[harmless, explode],
         session_manager=DaprSessionManager(session_id, store=store, max_attempts=2, lease=0.5),
         callback_handler=None,

@@ -131,7 +131,7 @@ demo-workers: servers
 
 .PHONY: prove-workers
 prove-workers: servers
-	.venv/bin/python -m tests.prove workers --seeds 1 --runs 1000
+	.venv/bin/python -m tests.prove workers --seeds 1 --runs 1000 --every 1
 
 .PHONY: bench
 bench: .venv-bench/.ready servers

@@ -430,7 +430,13 @@ def with_results_kept(expected: Any, ours: Any) -> Any:
     return expected
 
 
-@pytest.mark.parametrize("name", CASES)
+# Before 1.6x the end of a stream that was left is told to hooks when the garbage is collected.
+LATE = {"stream left"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.newest_dependencies if name in LATE else ()) for name in CASES]
+)
 def test_a_caller_sees_the_same(name: str) -> None:
     check(*CASES[name])
 

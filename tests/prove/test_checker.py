@@ -49,6 +49,9 @@ class OneDeath(Plan):
     def patience(self) -> float:
         return 1000.0
 
+    def sleeper(self) -> Fate | None:
+        return None
+
     def deletion(self) -> tuple[Fate, ...]:
         return ()
 

@@ -53,6 +53,7 @@ EXPECTED = {
     "ABORTED before it was applied",
     "ABORTED after it was applied",
     "a second death",
+    "asleep during a deletion",
     "rivals",
     "takeover",
     "overtaken",

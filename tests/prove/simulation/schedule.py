@@ -268,14 +268,29 @@ class Schedule:
 
     def _delete(self, plan: Plan) -> None:
         """Delete the session, perhaps in several processes that die, and look for what is left."""
-        fates = plan.deletion()
-        for fate in (*fates, None):
+        sleeper = plan.sleeper()
+        if sleeper is not None:
+            self._put_to_sleep(sleeper, plan)
+        for fate in (*plan.deletion(), None):
             process = self.process(Weather(), (fate,) if fate else (), plan.machine())
-            settings = JournalSettings(lease=0.5)
-            process.start(delete_session(process.store, SESSION, settings))
-            self._until(lambda: process.is_dead)  # noqa: B023
+            self._delete_in(process)
+        if sleeper is not None:
+            self._until(lambda: all(each.is_dead for each in self.processes))
+            # Who sleeps through a deletion before it has looked makes the session anew, and may.
+            self._delete_in(self.process(Weather(), (), plan.machine()))
         late = set(self.backend.late)
         self.found += remains(self.backend.dump(), SESSION, late)
+
+    def _put_to_sleep(self, sleeper: Fate, plan: Plan) -> None:
+        """Have one more process stand still until after the deletion."""
+        process = self.process(Weather(), (sleeper,), plan.machine())
+        process.start(self.work(process, 1))
+        self._until(lambda: process.is_dead or process.paused_until > self.world.now)
+        self.world.faults["asleep during a deletion"] += not process.is_dead
+
+    def _delete_in(self, process: SimProcess) -> None:
+        process.start(delete_session(process.store, SESSION, JournalSettings(lease=0.5)))
+        self._until(lambda: process.is_dead)
 
 
 _COMPARED = {"recorded_tools_rest", "tools_run_as_often", "models_go_on", "results_are_equal"}
@@ -322,6 +337,13 @@ class Plan:
     def pause(self) -> float:
         """Seconds until the next process is started."""
         return self._chance.choice([0.0, 0.01, 0.5, 4.0])
+
+    def sleeper(self) -> Fate | None:
+        """Decide whether a process sleeps through the deletion."""
+        if self._chance.random() < 0.7:
+            return None
+        point = cast("Point", self._chance.choice(["send", "applied", "reply"]))
+        return Fate("pause", point, self._chance.randint(1, 14), 60.0)
 
     def deletion(self) -> tuple[Fate, ...]:
         if self._chance.random() < 0.5:

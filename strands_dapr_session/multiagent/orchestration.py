@@ -63,6 +63,7 @@ class Orchestration:
         below: The orchestrators that its nodes are.
         tallies: What became of its nodes in this process.
         run: What runs now.
+        ahead: What a nested one is about to run, set up before it is called.
         visit: Names the occasion on which the parent runs this orchestrator. None for the root, and outside of a run.
         is_answering: The parent passes answers of a person on.
         kept: The last records of a nested run: they go with the result of the parent's node.
@@ -76,6 +77,7 @@ class Orchestration:
         self.below: dict[str, Orchestration] = {}
         self.tallies = Tallies()
         self.run: Run | None = None
+        self.ahead: Run | None = None
         self.visit: str | None = None
         self.is_answering = False
         self.kept: list[Record] = []
@@ -118,7 +120,10 @@ class Orchestration:
                 f"{self.shape.orchestrator.id!r} runs already: one object runs one task at a time"
             )
         self._leave_nodes()
-        self.run = None
+        self.run, self.ahead = self.ahead, None
+        if self.run is not None:
+            only_owed.found()
+            return
         if not self._is_root and self.visit is None:
             return  # somebody calls a nested orchestrator on its own
         view = await self.root.acquire() if self._is_root else self.root.found.take(self.scope)
@@ -132,6 +137,13 @@ class Orchestration:
             if self._is_root:
                 await self.root.release()
             raise
+
+    def open_ahead(self) -> None:
+        """Set a nested orchestrator back before it is called with answers.
+
+        Before Strands 1.5x it takes them before it tells us, and only if it waits for them.
+        """
+        self.ahead = self.open(self.root.found.take(self.scope))
 
     def _key(self, event: BeforeMultiAgentInvocationEvent) -> str | None:
         key = (event.invocation_state or {}).get(INVOCATION_ID) if self._is_root else None
@@ -356,6 +368,8 @@ class Orchestration:
             nested.visit = run.token(node_id)
             interrupts = strands_compat.orchestrator_interrupts(self.shape.orchestrator)
             nested.is_answering = bool(interrupts["activated"]) and node_id in interrupts["context"]
+            if nested.is_answering:
+                nested.open_ahead()
         else:
             root, scope = self.root, f"{self.scope}/{quote(node_id)}" if self.scope else quote(node_id)
             attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
@@ -450,7 +464,7 @@ class Orchestration:
             self.root.recordings.unbind(node.executor)
         if node_id in self.below:
             nested = self.below[node_id]
-            kept, nested.kept, nested.visit = nested.kept, [], None
+            kept, nested.kept, nested.visit, nested.ahead = nested.kept, [], None, None
         return kept
 
     def _leave_nodes(self) -> None:

@@ -56,7 +56,7 @@ SHARES = {
 ON_DAPR = {"diamond": 23, "nested": 41, "handing": 17, "asking_nested": 43, "using_two": 47}
 ON_POSTGRES = {"diamond": 37, "handing": 29}
 
-SINCE_1_5X = ("softly_failing_again", "asking_tool", "using_two", "asking_both")
+SINCE_1_5X = ("softly_failing", "softly_failing_again", "asking_tool")
 
 
 def named(names: Any) -> list[Any]:

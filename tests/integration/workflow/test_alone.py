@@ -21,7 +21,8 @@ from tests.integration.workflow.conftest import Stage
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
 
 
-def test_a_run_may_be_submitted_before_there_is_a_worker(stage: Stage) -> None:
+def test_a_run_may_be_submitted_before_there_is_a_worker(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.workflow.engine._ANSWERS_WITHIN", 0.5)
     client = stage.client()
     early = client.submit("agent", session_id="early", prompt="ask early")
     cancelled = client.submit("agent", session_id="cancelled", prompt="say cancelled")

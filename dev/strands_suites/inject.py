@@ -47,7 +47,7 @@ TOOLS: Final = os.environ.get("STRANDS_SUITES_TOOLS", "own")
 REPLACE: Final = os.environ.get("STRANDS_SUITES_REPLACE") == "1"
 
 _OURS: Final = DaprSessionManager.__module__.partition(".")[0]
-_WITHOUT_AGENTS: Final = ("strands/models", "strands/bidi")
+_WITHOUT_AGENTS: Final = ("strands/models", "strands/bidi", "strands/experimental/bidi")
 """Model providers and bidirectional agents, which no session manager of ours goes into; but for model routing."""
 
 injected = {"agents": 0, "orchestrators": 0}

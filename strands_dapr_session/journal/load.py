@@ -26,11 +26,14 @@ LOOK_AHEAD: Final = 32
 """Slots after the head that are asked for with what the head needs. More would cost a load milliseconds for nothing,
 fewer a round trip more."""
 
-LOOK_FURTHER: Final = 64
+LOOK_FURTHER: Final = 32
 """Slots in every further read."""
 
 LONGEST_MANIFEST: Final = 64
 """Bytes up to which a slot may be one that refers to parts."""
+
+_COMPRESSED: Final = 0.5
+"""To what part of its size a segment is compressed, at most. Text comes to a third."""
 
 _ATTEMPTS: Final = 50
 
@@ -164,8 +167,9 @@ async def read_segments(context: Context, log: Log, segments: Sequence[Segment])
     Raises:
         DamagedDataError: One of them is missing.
     """
-    keys = [key for segment in segments for key in segment.run.keys(log.layout) if key not in log.pieces]
-    log.pieces.update(await context.store.get_many(keys))
+    sizes = {key: size for key, size in _sizes(log.layout, segments).items() if key not in log.pieces}
+    keys = list(sizes)
+    log.pieces.update(await context.store.get_many(keys, sizes=sizes))
     missing = [key for key in keys if key not in log.pieces]
     if not missing:
         return True
@@ -199,9 +203,11 @@ def joined(layout: Layout, run: Run, pieces: Mapping[str, Entry]) -> bytes:
 async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Mapping[str, Entry]:
     """Read the checkpoint and the segments that are needed, together with the first slots."""
     head, layout = log.head, log.layout
-    runs = [segment.run for segment in log.segments] + ([head.checkpoint] if head.checkpoint else [])
-    keys = [key for run in runs for key in run.keys(layout)]
-    entries = await _read_more(context, log, [*keys, *map(layout.slot, numbers)])
+    keys = _sizes(layout, log.segments)
+    if head.checkpoint is not None:
+        each = head.checkpoint_bytes // head.checkpoint.count
+        keys.update(dict.fromkeys(head.checkpoint.keys(layout), each))
+    entries = await _read_more(context, log, [*keys, *map(layout.slot, numbers)], keys)
     log.pieces = {key: entries[key] for key in keys if key in entries}
     if len(log.pieces) < len(keys):
         await _blame_compaction(context, log)
@@ -223,14 +229,25 @@ async def _read_tail(context: Context, log: Log, entries: Mapping[str, Entry], n
     await _read_parts(context, log)
 
 
-async def _read_more(context: Context, log: Log, keys: Sequence[str]) -> Mapping[str, Entry]:
+def _sizes(layout: Layout, segments: Iterable[Segment]) -> dict[str, int]:
+    """Tell the keys of segments, and about how many bytes each holds."""
+    return {
+        key: int(segment.size * _COMPRESSED // segment.run.count)
+        for segment in segments
+        for key in segment.run.keys(layout)
+    }
+
+
+async def _read_more(
+    context: Context, log: Log, keys: Sequence[str], sizes: Mapping[str, int] | None = None
+) -> Mapping[str, Entry]:
     """Read keys, and look on the way whether the head is still the same.
 
     What a head replaces is deleted only when it is replaced in its turn. So this shows all of it, unless the journal is
     packed and then packed again while the keys of one read are read one after the other. An owner looks again after
     that, see `acquire`; somebody who only reads might then see an older state.
     """
-    entries = await context.store.get_many([*keys, log.layout.head])
+    entries = await context.store.get_many([*keys, log.layout.head], sizes=sizes)
     head = entries.get(log.layout.head)
     if (head.etag if head else None) != log.etag:
         raise _Changed
@@ -271,7 +288,8 @@ async def _read_parts(context: Context, log: Log) -> None:
             wanted += [key for key in part_keys(log.layout, number, entry) if key not in log.parts]
     if not wanted:
         return
-    log.parts.update(await context.store.get_many(wanted))
+    longest = context.store.capabilities.max_value_bytes
+    log.parts.update(await context.store.get_many(wanted, sizes=dict.fromkeys(wanted, longest)))
     if any(key not in log.parts for key in wanted):
         await _blame_compaction(context, log)
         missing = next(key for key in wanted if key not in log.parts)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from strands_dapr_session.errors import InvalidIdentifierError, TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_KEY_LENGTH = 128
 """What every store that Dapr supports can hold, with room for the application id that Dapr puts in front."""
@@ -120,8 +120,17 @@ class StateStore(ABC):
         """Read one key, after all writes that were acknowledged before; None when it is absent."""
 
     @abstractmethod
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Read any number of keys of any size; absent keys are left out. Not a snapshot: keys are read separately."""
+    async def get_many(self, keys: Sequence[str], *, sizes: Mapping[str, int] | None = None) -> dict[str, Entry]:
+        """Read any number of keys of any size. Not a snapshot: keys are read separately.
+
+        Args:
+            keys: The keys.
+            sizes: About how many bytes long values have, where the caller knows, so that a store which reads in pages
+                can choose them. Others are taken for short. A mistake costs time, and nothing else.
+
+        Returns:
+            What there is; absent keys are left out.
+        """
 
     @abstractmethod
     async def create(self, key: str, value: bytes) -> None:

@@ -19,7 +19,7 @@ from strands_dapr_session.stores.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from strands_dapr_session.stores.url import StoreURL
 
@@ -72,7 +72,12 @@ class MemoryStore(StateStore):
         check_key(key)
         return self._entries.get(key)
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(
+        self,
+        keys: Sequence[str],
+        *,
+        sizes: Mapping[str, int] | None = None,  # noqa: ARG002 - it needs no pages
+    ) -> dict[str, Entry]:
         """See `StateStore.get_many`."""
         for key in keys:
             check_key(key)

@@ -31,7 +31,7 @@ from strands_dapr_session.stores.base import (
 from strands_dapr_session.stores.retry import Backoff, RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from strands_dapr_session.stores.url import StoreURL
 
@@ -130,7 +130,12 @@ class RedisStore(StateStore):
         """See `StateStore.get`."""
         return (await self.get_many([key])).get(key)
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(
+        self,
+        keys: Sequence[str],
+        *,
+        sizes: Mapping[str, int] | None = None,  # noqa: ARG002 - it needs no pages
+    ) -> dict[str, Entry]:
         """See `StateStore.get_many`."""
         for key in keys:
             check_key(key)

@@ -199,9 +199,9 @@ class FaultyStore(StateStore):
         """See `StateStore.get`."""
         return await self._call("get", (key,), 0, lambda: self.inner.get(key))
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(self, keys: Sequence[str], *, sizes: Mapping[str, int] | None = None) -> dict[str, Entry]:
         """See `StateStore.get_many`."""
-        return await self._call("get_many", tuple(keys), 0, lambda: self.inner.get_many(keys))
+        return await self._call("get_many", tuple(keys), 0, lambda: self.inner.get_many(keys, sizes=sizes))
 
     async def create(self, key: str, value: bytes) -> None:
         """See `StateStore.create`."""

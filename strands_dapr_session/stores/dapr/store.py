@@ -37,14 +37,16 @@ from strands_dapr_session.stores.dapr.writes import DaprWrites
 from strands_dapr_session.stores.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from strands_dapr_session.stores.url import StoreURL
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT = 5.0
-_FIRST_PAGE_KEYS = 16
+_FIRST_PAGE_KEYS = 40
+"""As many of the longest slots that a journal writes fit into one message, see `journal.commit`."""
+
 _LARGEST_PAGE_KEYS = 128
 _PAGE_BYTES = 2 * 1024 * 1024
 """Half of what a sidecar puts into one message unless told otherwise, since the values of a page differ in size."""
@@ -152,33 +154,39 @@ class DaprStore(StateStore):
         # Not by its data: a key may exist and be empty.
         return Entry(answer.data, answer.etag) if answer.etag else None
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(self, keys: Sequence[str], *, sizes: Mapping[str, int] | None = None) -> dict[str, Entry]:
         """See `StateStore.get_many`; in pages that stay below what the sidecar puts into one message."""
         for key in keys:
             check_key(key)
         wanted = list(dict.fromkeys(keys))
         if len(wanted) == 1 or not self._traits.bulk_reads:
             return await self._get_each(wanted)
-        # How long the values are shows only when they are here. So one page is read first, and it gives the measure.
-        found, size = await self._get_page(wanted[:_FIRST_PAGE_KEYS])
-        page = _page_keys(min(len(wanted), _FIRST_PAGE_KEYS), size)
-        rest = range(_FIRST_PAGE_KEYS, len(wanted), page)
-        for more, _ in await asyncio.gather(*(self._get_page(wanted[at : at + page]) for at in rest)):
-            found |= more
-        return found
+        known = sizes or {}
+        rest = [key for key in wanted if key not in known]
+        # Of the rest, how long the values are shows only when they are here. One page of it gives the measure.
+        first, rest = rest[:_FIRST_PAGE_KEYS], rest[_FIRST_PAGE_KEYS:]
+        pages = [first, *_pages([key for key in wanted if key in known], known)]
+        measured, *others = await asyncio.gather(*map(self._get_page, pages))
+        page = _page_keys(len(first), sum(len(entry.value) for entry in measured.values()))
+        others += await asyncio.gather(*(self._get_page(rest[at : at + page]) for at in range(0, len(rest), page)))
+        for more in others:
+            measured |= more
+        return measured
 
-    async def _get_page(self, keys: list[str]) -> tuple[dict[str, Entry], int]:
-        """Read keys in one call if they fit; also tells how long they are together."""
+    async def _get_page(self, keys: list[str]) -> dict[str, Entry]:
+        """Read keys in one call if they fit, else each half of them by itself."""
+        if len(keys) <= 1:
+            return await self._get_each(keys)
         request = api_v1.GetBulkStateRequest(store_name=self.component, keys=keys, parallelism=0)
         try:
             answer = await self._calls.patiently("GetBulkState", request)
         except TooLargeError:
-            found = await self._get_each(keys)
-        else:
-            found = {item.key: Entry(item.data, item.etag) for item in answer.items if item.etag and not item.error}
-            # A key that could not be read looks like an absent one, but for its error.
-            found |= await self._get_each([item.key for item in answer.items if item.error])
-        return found, sum(len(entry.value) for entry in found.values())
+            half = len(keys) // 2
+            one, other = await asyncio.gather(self._get_page(keys[:half]), self._get_page(keys[half:]))
+            return one | other
+        found = {item.key: Entry(item.data, item.etag) for item in answer.items if item.etag and not item.error}
+        # A key that could not be read looks like an absent one, but for its error.
+        return found | await self._get_each([item.key for item in answer.items if item.error])
 
     async def _get_each(self, keys: list[str]) -> dict[str, Entry]:
         entries = await asyncio.gather(*(self.get(key) for key in keys))
@@ -217,6 +225,19 @@ class DaprStore(StateStore):
             concurrency=common_v1.StateOptions.CONCURRENCY_FIRST_WRITE, consistency=self._consistency
         )
         return common_v1.StateItem(key=key, value=value, options=options)
+
+
+def _pages(keys: list[str], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Divide keys into pages by the sizes of their values."""
+    pages: list[list[str]] = []
+    room = 0
+    for key in keys:
+        room -= sizes[key]
+        if room < 0 or len(pages[-1]) == _LARGEST_PAGE_KEYS:
+            pages.append([])
+            room = _PAGE_BYTES - sizes[key]
+        pages[-1].append(key)
+    return pages
 
 
 def _page_keys(keys: int, size: int) -> int:

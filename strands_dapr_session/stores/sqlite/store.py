@@ -27,7 +27,7 @@ from strands_dapr_session.stores.retry import Backoff, RetryPolicy
 from strands_dapr_session.stores.sqlite.file import SqliteFile, is_transient, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from strands_dapr_session.stores.url import StoreURL
 
@@ -88,7 +88,12 @@ class SqliteStore(StateStore):
         """See `StateStore.get`."""
         return (await self.get_many([key])).get(key)
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(
+        self,
+        keys: Sequence[str],
+        *,
+        sizes: Mapping[str, int] | None = None,  # noqa: ARG002 - it needs no pages
+    ) -> dict[str, Entry]:
         """See `StateStore.get_many`."""
         for key in keys:
             check_key(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ class TakesTextOnly(MemoryStore):
 
 
 class StripsZeros(MemoryStore):
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(self, keys: Sequence[str], **_: Any) -> dict[str, Entry]:
         found = await super().get_many(keys)
         return {key: Entry(entry.value.rstrip(b"\x00"), entry.etag) for key, entry in found.items()}
 
@@ -86,14 +87,14 @@ class FoldsCase(MemoryStore):
 
 
 class LosesSomeOfMany(MemoryStore):
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(self, keys: Sequence[str], **_: Any) -> dict[str, Entry]:
         return await super().get_many(list(keys)[:100])
 
 
 class ReadsLate(MemoryStore):
     """Acknowledges before others can read it."""
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Entry]:
+    async def get_many(self, keys: Sequence[str], **_: Any) -> dict[str, Entry]:
         found = await super().get_many(keys)
         return {} if len(keys) == 2 else found
 

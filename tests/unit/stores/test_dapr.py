@@ -229,20 +229,43 @@ async def test_pages_follow_the_size_of_what_was_read(store: DaprStore, sidecar:
         sidecar.values[f"large{n}"] = bytes(100_000), "1"
     small, large = ([f"{kind}{n}" for n in range(200)] for kind in ("small", "large"))
     assert len(await io_thread.run(store.get_many(small))) == 200
-    assert [len(request.keys) for request in sidecar.requests("GetBulkState")] == [16, 128, 56]
+    assert [len(request.keys) for request in sidecar.requests("GetBulkState")] == [40, 128, 32]
     sidecar.calls.clear()
     assert len(await io_thread.run(store.get_many(large))) == 200
-    assert max(len(request.keys) for request in sidecar.requests("GetBulkState")) == 20
+    assert [len(request.keys) for request in sidecar.requests("GetBulkState")] == [40] + 8 * [20]
     assert not sidecar.requests("GetState")
     assert all(request.parallelism == 0 for request in sidecar.requests("GetBulkState"))
 
 
-async def test_a_page_that_is_too_long_is_read_key_by_key(store: DaprStore, sidecar: FakeSidecar) -> None:
+async def test_pages_follow_the_sizes_that_the_caller_knows(store: DaprStore, sidecar: FakeSidecar) -> None:
+    sizes = {f"long{n}": 700_000 for n in range(7)}
+    for name, size in sizes.items():
+        sidecar.values[name] = bytes(size), "1"
+    for n in range(30):
+        sidecar.values[f"short{n}"] = bytes(1000), "1"
+    names = [*sizes, *(f"short{n}" for n in range(30)), "absent"]
+    assert len(await io_thread.run(store.get_many(names, sizes=sizes))) == 37
+    pages = [len(request.keys) for request in sidecar.requests("GetBulkState")]
+    assert sorted(pages) == [2, 2, 2, 31]  # at the same time: nobody waits for the measure of a first page
+    assert len(sidecar.requests("GetState")) == 1
+
+
+async def test_a_page_that_is_too_long_is_read_in_halves(store: DaprStore, sidecar: FakeSidecar) -> None:
     names = [f"k{n}" for n in range(20)]
     for name in names:
         sidecar.values[name] = bytes(1024 * 1024), "1"
     assert len(await io_thread.run(store.get_many(names))) == 20
-    assert len({request.key for request in sidecar.requests("GetState")}) == 16
+    read = [len(request.keys) for request in sidecar.requests("GetBulkState")]
+    assert read[0] == 20
+    assert max(read[1:]) == 10
+
+
+async def test_sizes_that_are_wrong_cost_time_only(store: DaprStore, sidecar: FakeSidecar) -> None:
+    names = [f"k{n}" for n in range(20)]
+    for name in names:
+        sidecar.values[name] = bytes(1024 * 1024), "1"
+    assert len(await io_thread.run(store.get_many(names, sizes=dict.fromkeys(names, 10)))) == 20
+    assert len(await io_thread.run(store.get_many(names, sizes=dict.fromkeys(names, 10**9)))) == 20
 
 
 async def test_no_answer_within_the_budget(store: DaprStore, sidecar: FakeSidecar) -> None:

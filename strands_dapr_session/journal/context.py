@@ -12,6 +12,7 @@ from strands_dapr_session.stores.retry import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from strands_dapr_session.journal.recent import RecentLogs
     from strands_dapr_session.records.records import Acquired
     from strands_dapr_session.stores.base import StateStore
 
@@ -62,6 +63,7 @@ class Context:
         seconds: Monotonic seconds of the world's.
         sleep: Waits for some seconds.
         offload: Runs a function that keeps the processor busy, where that disturbs nobody.
+        recent: What was read lately, if that is to be remembered.
     """
 
     store: StateStore
@@ -71,3 +73,4 @@ class Context:
     seconds: Callable[[], float] = _seconds
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     offload: Callable[[Callable[[], T]], Awaitable[T]] = _inline
+    recent: RecentLogs | None = None

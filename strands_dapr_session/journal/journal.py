@@ -21,6 +21,7 @@ from strands_dapr_session.journal.fold import fold, fold_politely
 from strands_dapr_session.journal.layout import check_id, probe_keys, random_name
 from strands_dapr_session.journal.packer import Packer
 from strands_dapr_session.journal.reading import read_journal
+from strands_dapr_session.journal.recent import RecentLogs
 from strands_dapr_session.journal.sessions import delete_journals
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.tenure import Tenure
@@ -83,7 +84,7 @@ class Journal:
         self.session_id = check_id("session_id", session_id)
         self.root_id = check_id("root_id", root_id)
         self.settings = settings or JournalSettings()
-        self._context = Context(store, this_process, offload=in_another_thread)
+        self._context = Context(store, this_process, offload=in_another_thread, recent=RecentLogs.of(store))
         self._packer = Packer(self._context, self.settings)
         self._lock = threading.RLock()
         self._position: Position | None = None

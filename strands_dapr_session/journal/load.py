@@ -60,6 +60,10 @@ class Log:
     slots: list[Entry] = field(default_factory=list)
     parts: dict[str, Entry] = field(default_factory=dict)
 
+    def only_head(self) -> Log:
+        """Get the same log without anything that must be read after the head."""
+        return Log(self.layout, self.head, self.etag, live_segments(self.head))
+
     @property
     def end(self) -> int:
         """The last slot."""
@@ -120,6 +124,29 @@ async def read_log(context: Context, layout: Layout, choose: Callable[[Head], li
             continue
         return log
     raise StoreUnavailableError(f"journal {layout.base!r} is packed faster than it can be read")
+
+
+async def read_known(context: Context, log: Log, extra: Sequence[str] = ()) -> Mapping[str, Entry] | None:
+    """Read a journal whose head was read some time ago.
+
+    Args:
+        context: The store.
+        log: What `Log.only_head` gave; it is completed.
+        extra: Other keys to read on the way.
+
+    Returns:
+        The other keys that exist; None if the head is another one now, and the log is worth nothing.
+
+    Raises:
+        StoredDataError: Something is damaged or missing.
+    """
+    numbers = range(log.head.sequence + 1, log.head.sequence + LOOK_AHEAD + 1)
+    try:
+        entries = await _read_packed(context, log, numbers, extra)
+        await _read_tail(context, log, entries, numbers)
+    except _Changed:
+        return None
+    return entries
 
 
 def empty_log(layout: Layout) -> Log:
@@ -200,14 +227,16 @@ def joined(layout: Layout, run: Run, pieces: Mapping[str, Entry]) -> bytes:
     return payloads[0] if len(payloads) == 1 else b"".join(payloads)
 
 
-async def _read_packed(context: Context, log: Log, numbers: Iterable[int]) -> Mapping[str, Entry]:
+async def _read_packed(
+    context: Context, log: Log, numbers: Iterable[int], extra: Sequence[str] = ()
+) -> Mapping[str, Entry]:
     """Read the checkpoint and the segments that are needed, together with the first slots."""
     head, layout = log.head, log.layout
     keys = _sizes(layout, log.segments)
     if head.checkpoint is not None:
         each = head.checkpoint_bytes // head.checkpoint.count
         keys.update(dict.fromkeys(head.checkpoint.keys(layout), each))
-    entries = await _read_more(context, log, [*keys, *map(layout.slot, numbers)], keys)
+    entries = await _read_more(context, log, [*keys, *extra, *map(layout.slot, numbers)], keys)
     log.pieces = {key: entries[key] for key in keys if key in entries}
     if len(log.pieces) < len(keys):
         await _blame_compaction(context, log)

@@ -88,6 +88,8 @@ class Packer:
         finally:
             self._task = None
             self._not_before = through + self._settings.compact_slots
+        if self._context.recent is not None:
+            self._context.recent.forget(layout)
         if head is None or layout != self._layout:
             return
         self._sequence = head.sequence

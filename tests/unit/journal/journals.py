@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from strands_dapr_session.journal.acquire import Claim, Wish, acquire
 from strands_dapr_session.journal.compaction import compact
@@ -12,6 +12,7 @@ from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.fold import fold
 from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.journal.reading import read_journal
+from strands_dapr_session.journal.recent import RecentLogs
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import (
@@ -77,6 +78,7 @@ class Script:
     documents: dict[str, bytes] = field(default_factory=dict)
     claim: Claim | None = None
     log: LogWriter | None = None
+    recent: RecentLogs = field(default_factory=RecentLogs)
     acquisitions: int = 0
     invocations: int = 0
 
@@ -135,16 +137,22 @@ class Script:
         await self.write(SegmentsPlanned((plan,)))
         return await compact(context_of(self.store), self.log.layout, plan, through or self.log.sequence) is not None
 
-    async def load(self) -> View:
-        log = await read_journal(context_of(self.store), self.session_id, self.root_id)
+    async def load(self, recent: RecentLogs | None = None) -> View:
+        context = replace(context_of(self.store), recent=recent)
+        log = await read_journal(context, self.session_id, self.root_id)
         return View() if log is None else fold(log)
 
     async def check(self) -> View:
+        """Compare what a new reader finds, and one that remembers what it found at the last check."""
+        self._compare(await self.load(self.recent))
         view = await self.load()
+        self._compare(view)
+        return view
+
+    def _compare(self, view: View) -> None:
         for scope in {*self.live, *view.scopes}:
             assert view.scope(scope).messages == self.live.get(scope, [])
         assert view.scope("").documents == self.documents
-        return view
 
     async def random_steps(self, count: int, chance: random.Random, window: int, length: int = 30) -> None:
         """Do something, often in several scopes, and keep about so many messages alive."""

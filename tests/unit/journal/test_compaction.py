@@ -52,7 +52,7 @@ async def test_a_packed_journal_is_read_in_two_round_trips_after_the_registry() 
     await script.say("more")
     store = FaultyStore(script.store)
     script.store = store
-    await script.check()
+    await script.load()
     assert [call.verb for call in store.calls] == ["get", "get_many", "get_many"]
 
 

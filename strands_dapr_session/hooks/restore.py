@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
 from strands_dapr_session.hooks.invocation import INTERRUPTED, STATUS, tool_use_ids
-from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
 
 if TYPE_CHECKING:
     from strands import Agent
@@ -93,7 +93,7 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
     invocation = scope.invocation
     bodies = list(scope.messages)
-    messages: Messages = [unpack_value(body, key=recording.name) for body in bodies]
+    messages: Messages = unpack_values(bodies, key=recording.name)
     if agent.messages and not recording.transcript and messages:
         logger.warning(
             "agent_id=<%s>, messages=<%d> | messages given to the agent are replaced by those of its session",

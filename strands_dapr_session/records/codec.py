@@ -10,6 +10,7 @@ refuses, or might have let through with a changed type, is looked at piece by pi
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from strands_dapr_session.records.plain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _CHECK_LENGTHS_FROM = 32 * 1024
 """Bytes from which lengths are checked before anything is built. A list is allocated as long as it claims to be, and
@@ -92,6 +93,21 @@ def unpack_value(data: bytes, *, key: str = "value") -> Any:
         raise
     except Exception as error:
         raise DamagedDataError(key, f"not a value of this format ({type(error).__name__}: {error})") from error
+
+
+def unpack_values(packed: Iterable[bytes], *, key: str = "value") -> list[Any]:
+    """Read many values. See `unpack_value`.
+
+    The garbage collector rests meanwhile. All that is made here is kept, and looking through it again and again takes
+    as long as making it.
+    """
+    was_running = gc.isenabled()
+    gc.disable()
+    try:
+        return [unpack_value(data, key=key) for data in packed]
+    finally:
+        if was_running:
+            gc.enable()
 
 
 def array_header(length: int) -> bytes:

@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import decimal
 import enum
+import gc
 import math
 import struct
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strands_dapr_session.errors import DamagedDataError, UnencodableValueError
-from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
 from strands_dapr_session.records.plain import MAX_DEPTH, MAX_WRAPPED
 
 
@@ -238,6 +239,20 @@ def test_a_changed_value_is_a_value_or_damaged_data(value: object, data: st.Data
     packed[place] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(DamagedDataError):
         unpack_value(bytes(packed))
+
+
+@pytest.mark.parametrize("was_running", [True, False])
+def test_many_values_are_read_while_the_garbage_collector_rests(*, was_running: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if was_running else gc.disable)()
+    try:
+        assert unpack_values(map(pack_value, [1, [2], {"a": 3}])) == [1, [2], {"a": 3}]
+        assert gc.isenabled() == was_running
+        with pytest.raises(DamagedDataError):
+            unpack_values([b"\xc1"])
+        assert gc.isenabled() == was_running
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_the_value_is_captured_when_it_is_packed() -> None:

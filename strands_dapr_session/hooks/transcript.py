@@ -101,23 +101,21 @@ class Transcript:
         packed: dict[int, bytes],
     ) -> list[Spliced]:
         """Turn (recorded from, to, live from, to) into records, and take them as recorded."""
-        records: list[Spliced] = []
-        messages, digests = list(self._messages), list(self._digests)
+        edits.reverse()  # from the end, so that earlier positions hold
+        bodies: list[list[bytes]] = []
+        stored: list[tuple[bytes | Derived, ...]] = []
         open_results = dict(results)
-        for old_from, old_to, new_from, new_to in reversed(edits):  # from the end, so that earlier positions hold
-            bodies = []
-            for index in range(new_from, new_to):
+        for _, _, start, end in edits:
+            for index in range(start, end):
                 if index not in packed:
                     packed[index] = pack_value(live[index], path=f"messages[{index}]")
-                bodies.append(packed[index])
-            messages[old_from:old_to] = live[new_from:new_to]
-            digests[old_from:old_to] = [_digest(body) for body in bodies]
-            stored = tuple(
-                _derived(live[new_from + offset], open_results) or body for offset, body in enumerate(bodies)
-            )
-            records.append(Spliced(self._scope, old_from, old_to - old_from, stored))
-        self._messages, self._digests = messages, digests
-        return records
+            bodies.append([packed[index] for index in range(start, end)])
+            stored.append(tuple(_derived(live[n], open_results) or packed[n] for n in range(start, end)))
+        # Nothing fails from here on. In place: a copy of the lists would cost the more the longer they are.
+        for (at, to, start, end), each in zip(edits, bodies, strict=True):
+            self._messages[at:to] = live[start:end]
+            self._digests[at:to] = map(_digest, each)
+        return [Spliced(self._scope, at, to - at, each) for (at, to, _, _), each in zip(edits, stored, strict=True)]
 
 
 def _derived(message: Message, results: dict[str, bytes]) -> Derived | None:

@@ -21,6 +21,7 @@ help:
 	@echo 'make demo-workers three workers, one of which is killed every few seconds; all runs finish'
 	@echo 'make prove-workers 1,000 runs over workers that are killed, stopped and told to end'
 	@echo 'make bench        what everything costs, beside what you would use instead; up to 15 minutes'
+	@echo 'make figures      README and docs with the figures of the last make bench'
 	@echo 'make bench-smoke  a minute of it, which fails when something has become slower'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
 	@echo 'make clean        remove what these made in the tree'
@@ -96,6 +97,7 @@ lint: .venv/.ready
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/python -m benchmarks.figures --check
 	@# A mirror that somebody's machine is set to must not get into the lock.
 	@! grep -oE 'https?://[^/"]+' uv.lock | grep -vE '^https://(pypi\.org|files\.pythonhosted\.org)$$'
 
@@ -140,6 +142,10 @@ bench: .venv-bench/.ready servers
 .PHONY: bench-smoke
 bench-smoke: .venv/.ready servers
 	.venv/bin/python -W ignore -m benchmarks.smoke
+
+.PHONY: figures
+figures: .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks.figures
 
 # The locked environment and what only benchmarks need.
 .venv-bench/.ready: pyproject.toml uv.lock .venv/.ready

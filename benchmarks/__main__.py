@@ -21,7 +21,21 @@ from benchmarks.places import Places
 from benchmarks.results import LATEST, Results
 from benchmarks.tables import table
 
-MEASURES = ("load", "window", "step", "round_trips", "workers", "graph")
+MEASURES = (
+    "load",
+    "window",
+    "step",
+    "turn",
+    "round_trips",
+    "bytes",
+    "concurrency",
+    "scaling",
+    "memory",
+    "imports",
+    "changes",
+    "workers",
+    "graph",
+)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -131,6 +132,11 @@ class Results:
             if row.subject == subject and row.quantity == quantity and setting.items() <= row.setting.items():
                 return row
         return None
+
+    def digest(self, *measures: str) -> str:
+        """Name the rows of some measures."""
+        rows = json.dumps([self.measures.get(measure, {}).get("rows") for measure in measures], sort_keys=True)
+        return hashlib.blake2b(rows.encode(), digest_size=8).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the file."""

@@ -24,7 +24,7 @@ LENGTHS = (500, 1000, 5000)
 
 _WARM_REPEAT = 15
 _FRESH_REPEAT = 7
-_LONGEST_ON_S3 = 1000
+_LONGEST_ON_S3, _REPEAT_ON_S3 = 500, 2
 """A local S3 server takes 10 ms for each of its messages."""
 
 
@@ -83,13 +83,15 @@ def _measure_length(bench: Bench, at: Addresses, cases: list[_Case], length: int
     setting: dict[str, str | int] = {"messages": length, "process": "warm"}
     actions = {case: partial(timing.timed, partial(load, each, session, length)) for case, each in subjects.items()}
     floor_case = _Case(floor.NAME, "redis")
+    remote = {case: actions.pop(case) for case in list(actions) if case.name == S3}
     warm = timing.interleaved(actions | {floor_case: partial(timing.timed, stored.read)}, bench.repeat(_WARM_REPEAT))
+    warm |= timing.interleaved(remote, _REPEAT_ON_S3)
     raw.close()
     rows = [Row.of(case.name, case.setting | setting, "load", "ms", values) for case, values in warm.items()]
     for case, each in subjects.items():
         if case.name == OURS and case.store != "sqlite":
             rows += _count(each, case, session, length)
-    return rows + _measure_fresh(bench, at, cases, session, length)
+    return rows + _measure_fresh(bench, at, [case for case in cases if case.name != S3], session, length)
 
 
 def _count(each: Subject, case: _Case, session: str, length: int) -> list[Row]:

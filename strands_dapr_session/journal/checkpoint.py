@@ -6,6 +6,8 @@ of them while they are few. A load finds the others in segments.
 
 from __future__ import annotations
 
+from itertools import chain, islice
+from operator import sub
 from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.errors import DamagedDataError
@@ -74,7 +76,7 @@ def read_checkpoint(key: str, payload: bytes, *, keep_dropped: bool = False) -> 
 
 def live_ordinals(view: View) -> list[int]:
     """List the numbers of all live messages, sorted."""
-    return sorted(ordinal for scope in view.scopes.values() for ordinal in scope.ordinals)
+    return sorted(chain.from_iterable(scope.ordinals for scope in view.scopes.values()))
 
 
 def missing_ordinals(view: View) -> set[int]:
@@ -136,7 +138,8 @@ def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
     scope = ScopeView(_expect(str, path), bodies)
     if sum(_expect(int, count) for _, count in ranges) > _MOST_LIVE:
         raise ValueError("too many live messages")
-    scope.ordinals.extend(n for first, count in ranges for n in range(_expect(int, first), first + count))
+    for first, count in ranges:
+        scope.ordinals.extend(range(_expect(int, first), first + count))
     scope.documents = _expect(dict, documents)
     scope.results = _expect(dict, results)
     scope.started = _expect(dict, started)
@@ -149,11 +152,12 @@ def _read_scope(plain: Any, bodies: dict[int, bytes] | None) -> ScopeView:
 
 def _ranges(ordinals: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Sum up a list of numbers as (first, count) of those that follow each other."""
-    start = 0
-    for index in range(1, len(ordinals) + 1):
-        if index == len(ordinals) or ordinals[index] != ordinals[index - 1] + 1:
-            yield ordinals[start], index - start
-            start = index
+    steps = map(sub, islice(ordinals, 1, None), ordinals)
+    starts = [0, *(index for index, step in enumerate(steps, 1) if step != 1)]
+    ends = [*starts[1:], len(ordinals)]
+    for start, end in zip(starts, ends, strict=True):
+        if start < end:
+            yield ordinals[start], end - start
 
 
 def _expect(kind: type[Any], value: Any) -> Any:

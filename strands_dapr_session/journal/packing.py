@@ -168,9 +168,10 @@ class Packing:
 
     def _choose_inline(self, segments: list[Segment]) -> set[int]:
         """Choose the live messages to put into the checkpoint."""
-        live = live_ordinals(self._view)
-        available = [ordinal for ordinal in live if ordinal in self._bodies]
-        if len(available) == len(live) and sum(len(self._bodies[n]) for n in live) <= INLINE_BYTES:
+        live, bodies = live_ordinals(self._view), self._bodies
+        # The live ones may be a hundred thousand, those at hand are what came since the last compaction.
+        available = [ordinal for ordinal in sorted(bodies) if _is_among(ordinal, live)]
+        if len(available) == len(live) and sum(len(bodies[n]) for n in live) <= INLINE_BYTES:
             return set(live)
         # The others are found in segments that the head names. What only pages know of stays in the checkpoint.
         return {ordinal for ordinal in available if not any(_holds_any(segment, [ordinal]) for segment in segments)}
@@ -238,6 +239,12 @@ def _holds_any(segment: Segment, ordinals: list[int]) -> bool:
     """Tell whether a segment holds any of some messages, whose numbers are sorted."""
     following = bisect_left(ordinals, segment.first)
     return following < len(ordinals) and ordinals[following] < segment.first + segment.count
+
+
+def _is_among(ordinal: int, ordinals: list[int]) -> bool:
+    """Tell whether a message is among some, whose numbers are sorted."""
+    place = bisect_left(ordinals, ordinal)
+    return place < len(ordinals) and ordinals[place] == ordinal
 
 
 def _read(segment: Segment, log: Log) -> tuple[int, list[bytes], bytes]:

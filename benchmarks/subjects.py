@@ -15,6 +15,8 @@ from benchmarks.conversation import conversation, messages_for_ever
 from benchmarks.places import REDIS
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.layout import Layout
+from strands_dapr_session.journal.recent import RecentLogs
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import Spliced
 from strands_dapr_session.stores.locate import open_store
@@ -84,6 +86,10 @@ class Ours:
     def fill(self, session: str, messages: list[Message]) -> None:
         """Store a conversation turn by turn, packed as it is in life."""
         asyncio.run(fill_journal(self.journal(session), iter(messages), len(messages)))
+
+    def forget(self, session: str) -> None:
+        """Have the next load begin as in a process that has not loaded this session before."""
+        RecentLogs.of(open_store(self.at.store(self.store))).forget(Layout(session, "default", ""))
 
     def journal(self, session: str) -> Journal:
         """Name the journal that the session manager of a session uses for its agent."""

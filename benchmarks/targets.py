@@ -139,6 +139,13 @@ TARGETS = (
     ),
     Target(
         "load, 40 live",
+        "round trips, 50,000 messages",
+        3,
+        partial(_value, "window", OURS, "round trips of a load", {"messages": 50_000}),
+        "",
+    ),
+    Target(
+        "load, 40 live",
         "head of a session of 1,000,000 messages",
         32 * 1024,
         partial(_value, "window", OURS, "longest head", {"messages": 1_000_000}),

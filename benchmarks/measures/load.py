@@ -1,6 +1,7 @@
 """Load with everything live: `Agent(...)` with a new session manager on a stored session.
 
-Warm: in a process that has done so before. Fresh: in a new process, the first connection included (`fresh_load`).
+Warm: in a process that has loaded other sessions before; "again" if also this one. Fresh: in a new process, the first
+connection included (`fresh_load`).
 Everybody loads the very same messages; repetitions go round all subjects before the next one.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks import floor, timing, wire
 from benchmarks.conversation import conversation
 from benchmarks.results import Row
-from benchmarks.subjects import DAPR_EXT, FILE, OURS, S3, SNAPSHOT, load, subject
+from benchmarks.subjects import DAPR_EXT, FILE, OURS, S3, SNAPSHOT, Ours, load, subject
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -33,6 +34,7 @@ class _Case:
     name: str
     store: str
     longest: int = max(LENGTHS)
+    again: bool = False
 
     @property
     def setting(self) -> dict[str, str | int]:
@@ -81,30 +83,51 @@ def _measure_length(bench: Bench, at: Addresses, cases: list[_Case], length: int
     stored = floor.RawConversation.write(raw, session, messages)
     bench.say(f"{length} messages: loading")
     setting: dict[str, str | int] = {"messages": length, "process": "warm"}
-    actions = {case: partial(timing.timed, partial(load, each, session, length)) for case, each in subjects.items()}
+    actions = {case: partial(_timed, each, session, length) for case, each in subjects.items()}
+    again = _Case(OURS, "redis", again=True)
+    actions[again] = partial(_timed, subject(at, OURS, "redis"), session, length, again=True)
     floor_case = _Case(floor.NAME, "redis")
     remote = {case: actions.pop(case) for case in list(actions) if case.name == S3}
     warm = timing.interleaved(actions | {floor_case: partial(timing.timed, stored.read)}, bench.repeat(_WARM_REPEAT))
     warm |= timing.interleaved(remote, _REPEAT_ON_S3)
     raw.close()
-    rows = [Row.of(case.name, case.setting | setting, "load", "ms", values) for case, values in warm.items()]
+    rows = [
+        Row.of(
+            case.name,
+            case.setting | setting | ({"process": "warm, again"} if case.again else {}),
+            "load",
+            "ms",
+            values,
+        )
+        for case, values in warm.items()
+    ]
     for case, each in subjects.items():
-        if case.name == OURS and case.store != "sqlite":
+        if isinstance(each, Ours) and case.store != "sqlite":
             rows += _count(each, case, session, length)
     return rows + _measure_fresh(bench, at, [case for case in cases if case.name != S3], session, length)
 
 
-def _count(each: Subject, case: _Case, session: str, length: int) -> list[Row]:
-    """Count what one load sends and gets."""
-    with wire.counted() as counted:
-        load(each, session, length)
-        counted.take()  # the first one also asks the sidecar for its components
-        load(each, session, length)
-        calls = counted.take()
+def _timed(each: Subject, session: str, length: int, *, again: bool = False) -> float:
+    if isinstance(each, Ours) and not again:
+        each.forget(session)
+    return timing.timed(partial(load, each, session, length))
+
+
+def _count(ours: Ours, case: _Case, session: str, length: int) -> list[Row]:
+    """Count what one load sends and gets, the first of this session and another one."""
     setting = case.setting | {"messages": length}
+    ours.forget(session)
+    with wire.counted() as counted:
+        load(ours, session, length)
+        first = counted.take()
+        load(ours, session, length)
+        again = counted.take()
     return [
-        Row.single(case.name, setting, "round trips of a load", "", len(calls)),
-        Row.single(case.name, setting, "bytes of a load", "B", sum(call.sent + call.received for call in calls)),
+        Row.single(case.name, setting | {"process": "warm"}, "round trips of a load", "", wire.round_trips(first)),
+        Row.single(
+            case.name, setting | {"process": "warm, again"}, "round trips of a load", "", wire.round_trips(again)
+        ),
+        Row.single(case.name, setting, "bytes of a load", "B", sum(call.sent + call.received for call in first)),
     ]
 
 

@@ -47,6 +47,9 @@ _DEFAULT_TIMEOUT = 5.0
 _FIRST_PAGE_KEYS = 40
 """As many of the longest slots that a journal writes fit into one message, see `journal.commit`."""
 
+_SHORT = 96 * 1024
+"""Bytes up to which values may go along with those of unknown sizes."""
+
 _LARGEST_PAGE_KEYS = 128
 _PAGE_BYTES = 2 * 1024 * 1024
 """Half of what a sidecar puts into one message unless told otherwise, since the values of a page differ in size."""
@@ -161,7 +164,7 @@ class DaprStore(StateStore):
         wanted = list(dict.fromkeys(keys))
         if len(wanted) == 1 or not self._traits.bulk_reads:
             return await self._get_each(wanted)
-        known = sizes or {}
+        known = {key: size for key, size in (sizes or {}).items() if size > _SHORT}
         rest = [key for key in wanted if key not in known]
         # Of the rest, how long the values are shows only when they are here. One page of it gives the measure.
         first, rest = rest[:_FIRST_PAGE_KEYS], rest[_FIRST_PAGE_KEYS:]

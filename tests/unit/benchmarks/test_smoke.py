@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from benchmarks.smoke import Check, fast, judge
+from benchmarks.wire import Call, round_trips
 
 
 def test_a_check_that_exceeds_its_limit_twice_fails() -> None:
@@ -28,3 +29,12 @@ def test_what_a_busy_machine_does_to_half_of_the_repetitions_does_not_count() ->
 
 def test_what_makes_all_repetitions_slower_does() -> None:
     assert fast([1.5] * 50 + [150.0] * 50) == 1.5
+
+
+def test_of_calls_at_the_same_time_only_one_counts_as_a_round_trip() -> None:
+    def call(began: float, ended: float) -> Call:
+        return Call("GetState", 0, 0, began, ended)
+
+    assert round_trips([]) == 0
+    assert round_trips([call(0, 1), call(1, 2), call(2.5, 3)]) == 3
+    assert round_trips([call(0, 1), call(1.1, 3), call(1.1, 2), call(1.2, 4), call(4, 5)]) == 3

@@ -109,6 +109,8 @@ def _summary(results: Results) -> str:
             f"A recorded step through a sidecar to Redis takes {number(ours.median)} ms, "
             f"{ours.median / raw.median:.2f} times what the bare state API takes to write the same bytes."
         )
+    if not lengths:
+        lines = []
     return "\n".join([*lines, "", " ".join(told), "", "![Load time by messages](docs/figures/load.svg)", ""])
 
 

@@ -35,6 +35,7 @@ MEASURES = (
     "changes",
     "workers",
     "graph",
+    "peers",
 )
 
 

@@ -94,6 +94,8 @@ def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> N
     invocation = scope.invocation
     bodies = list(scope.messages)
     messages: Messages = unpack_values(bodies, key=recording.name)
+    if any({"role", "content"} - message.keys() for message in messages):
+        raise DamagedDataError(recording.name, "a recorded message has no role or no content")
     if agent.messages and not recording.transcript and messages:
         logger.warning(
             "agent_id=<%s>, messages=<%d> | messages given to the agent are replaced by those of its session",

@@ -17,7 +17,7 @@ from strands.hooks import (
 from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.errors import ConfigurationError, DamagedDataError
 from strands_dapr_session.hooks.in_doubt import policy_of, settle
 from strands_dapr_session.hooks.restore import restore_agent
 from strands_dapr_session.records.codec import unpack_value
@@ -103,6 +103,8 @@ class ResumeHook(HookProvider):
         order = invocation.in_order(recording.batch)
         recorded = [recording.results[id_] for id_ in order if id_ in recording.results]
         results = [unpack_value(result, key=recording.name) for result in recorded]
+        if not all(type(result) is dict and "toolUseId" in result for result in results):
+            raise DamagedDataError(recording.name, "a recorded result is none of a tool")
         state = strands_compat.half_finished_batch(
             strands_compat.interrupt_state(event.agent), event.agent.messages[-1], results
         )

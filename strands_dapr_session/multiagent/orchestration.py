@@ -33,7 +33,7 @@ from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.multiagent.attempts import never_again, try_again
 from strands_dapr_session.multiagent.replay import ReplayedNode
-from strands_dapr_session.multiagent.run import Recorded, Run
+from strands_dapr_session.multiagent.run import Recorded, Run, reading
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.multiagent.tally import NodeTally, Tallies
 from strands_dapr_session.multiagent.topology import check_topology, describe
@@ -162,13 +162,15 @@ class Orchestration:
             InvocationConflictError: The id is that of an earlier run.
             DriftError: The orchestrator is not the one that began, and may not go on.
             LimitReachedError: The run stands at one of the orchestrator's limits.
+            DamagedDataError: What is recorded is no run of it.
         """
         scope = view.scope(self.scope)
-        recorded = Recorded.read(scope)
-        if recorded is not None and (
-            is_owed(view, self.scope, self.visit) or (key is not None and key == recorded.invocation.key)
-        ):
-            return self._resume(recorded)
+        with reading(self.root.journal):
+            recorded = Recorded.read(scope)
+            if recorded is not None and (
+                is_owed(view, self.scope, self.visit) or (key is not None and key == recorded.invocation.key)
+            ):
+                return self._resume(recorded)
         if self._is_root:
             only_owed.refuse_new(f"{self.root.journal.session_id}/{self.root.journal.root_id}")
         if key is not None and key in view.finished:

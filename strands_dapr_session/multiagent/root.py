@@ -24,7 +24,7 @@ from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent.graph import GraphShape
 from strands_dapr_session.multiagent.orchestration import Orchestration
-from strands_dapr_session.multiagent.run import Recorded
+from strands_dapr_session.multiagent.run import Recorded, reading
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import InvocationFinished
@@ -124,7 +124,8 @@ class Root:
         """
         view = self.journal.load_sync()
         self._renew(view)
-        recorded = Recorded.read(view.scope(ROOT))
+        with reading(self.journal):
+            recorded = Recorded.read(view.scope(ROOT))
         if recorded is not None and not recorded.invocation.finished and recorded.status["state"] == INTERRUPTED:
             self.orchestration.open(view)  # so that callers see what it waits for
 

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from strands_dapr_session.errors import DamagedDataError, DurableSessionError
 from strands_dapr_session.hooks.invocation import STATUS
 from strands_dapr_session.multiagent.results import decode_result, encode_result
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from strands.multiagent.base import NodeResult
 
+    from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.records.records import Tried
     from strands_dapr_session.records.view import InvocationView, ScopeView
 
 BATCH: Final = "batch"
 """Kind of the note that says which nodes are under way, and what the orchestrator was like before."""
 
+_TOKENS: Final = ("inputTokens", "outputTokens", "totalTokens")
+
 INTERRUPTS: Final = "interrupts"
 """Kind of the note that holds the human-in-the-loop state of a batch."""
+
+
+@contextlib.contextmanager
+def reading(journal: Journal) -> Iterator[None]:
+    """Take notes that cannot be understood for damage.
+
+    Raises:
+        DamagedDataError: They are sealed as they should be, and do not describe a run.
+    """
+    try:
+        yield
+    except DurableSessionError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        name = f"{journal.session_id}/{journal.root_id}"
+        raise DamagedDataError(name, f"its notes do not describe a run: {error!r}") from error
 
 
 @dataclass(slots=True)
@@ -139,10 +160,24 @@ class Recorded:
 
     @classmethod
     def read(cls, scope: ScopeView) -> Recorded | None:
-        """Read the notes; None if there was no run."""
+        """Read the notes; None if there was no run.
+
+        Raises:
+            DamagedDataError: They do not describe one. To be used inside of `reading`, which says where.
+        """
         if scope.invocation is None or BATCH not in scope.notes:
             return None
-        return cls(scope, scope.invocation, unpack_value(scope.notes[STATUS]), unpack_value(scope.notes[BATCH]))
+        status, batch = unpack_value(scope.notes[STATUS]), unpack_value(scope.notes[BATCH])
+        counted = [status["state"], batch["state"], *(status[name] for name in ("end", "counted") if status.get(name))]
+        # What Strands itself adds to later, without a look.
+        totals = [
+            total
+            for each in counted[1:]
+            for total in (*(each["usage"][name] for name in _TOKENS), each["metrics"]["latencyMs"])
+        ]
+        if not all(isinstance(total, (int, float)) for total in totals):
+            raise TypeError("a total is no number")
+        return cls(scope, scope.invocation, status, batch)
 
     @property
     def run_id(self) -> str:

@@ -16,6 +16,7 @@ from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.journal.commit import read_records
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.layout import Layout, shard_key
+from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.view import View
 from strands_dapr_session.stores.base import Entry, StateStore
 from strands_dapr_session.stores.memory import MemoryStore
@@ -125,7 +126,11 @@ class Stored:
 
     def load(self, store: StateStore) -> View:
         """Read the journal alone."""
-        return Journal(store, self.session_id, self.root_id).load_sync()
+        return self.journal(store).load_sync()
+
+    def journal(self, store: StateStore) -> Journal:
+        """Open the journal alone."""
+        return Journal(store, self.session_id, self.root_id, settings=JournalSettings(on_busy="steal"))
 
     def go_on(self, store: StateStore, ran: list[str]) -> Any:
         """Start the program again, and let it finish."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DamagedDataError
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Noted
 from strands_dapr_session.records.view import View
 from tests.prove.damage import EVERY, damage
 from tests.prove.damage.guided import CORPUS, read_input
@@ -40,6 +45,35 @@ def test_whatever_is_stored_is_refused_in_order(stored: list[Stored]) -> None:
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
 def test_what_the_fuzzer_found_is_refused_in_order(path: Path) -> None:
     read_input(path.read_bytes())
+
+
+FORGED: list[tuple[str, Callable[[Any], object]]] = [
+    ("status", lambda note: note.pop("state")),
+    ("batch", lambda note: note.pop("state")),
+    ("batch", lambda note: note.pop("nodes")),
+    ("batch", lambda note: note["state"].pop("completed")),
+    ("batch", lambda note: note["state"]["usage"].pop("totalTokens")),
+    ("batch", lambda note: note["state"]["metrics"].update(latencyMs="x")),
+    ("batch", lambda note: note.update(visits=[])),
+]
+
+
+@pytest.mark.parametrize(("kind", "forge"), FORGED, ids=[str(number) for number in range(len(FORGED))])
+def test_forged_notes_are_refused_in_order(stored: list[Stored], kind: str, forge: Callable[[Any], object]) -> None:
+    graph = next(each for each in stored if each.name == "graph")
+    store, ran = graph.store(), list[str]()
+    note = unpack_value(graph.load(store).scope("").notes[kind])
+    forge(note)
+    journal = graph.journal(store)
+
+    async def write() -> None:
+        await journal.acquire()
+        await journal.release(Noted("", kind, pack_value(note)))
+
+    io_thread.run_sync(write())
+    with pytest.raises(DamagedDataError, match="do not describe a run"):
+        graph.go_on(store, ran)
+    assert ran == []
 
 
 # -- and the judges can find something ----------------------------------------------------------------------------

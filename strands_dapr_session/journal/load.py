@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 FIRST_LOOK: Final = 16
 """Slots that are asked for together with the head: all that there are in a short session."""
 
-LOOK_AHEAD: Final = 32
-"""Slots after the head that are asked for with what the head needs. More would cost a load milliseconds for nothing,
-fewer a round trip more."""
+LOOK_AHEAD: Final = 36
+"""Slots after the head that are asked for with what the head needs: the 32 after which a log is packed, and a few that
+come while it is. More would cost a load milliseconds for nothing, fewer a round trip more."""
 
 LOOK_FURTHER: Final = 32
 """Slots in every further read."""

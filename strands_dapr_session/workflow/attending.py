@@ -99,6 +99,7 @@ class Attending:
         self._places = asyncio.Semaphore(settings.max_concurrent_runs)
         self._tasks: dict[str, asyncio.Task[Step | _Held]] = {}
         self._in_hand: dict[str, _InHand] = {}
+        self._seen_held: dict[str, tuple[str, float]] = {}
         self._adoptions: set[asyncio.Task[None]] = set()
         self._draining = False
         self._refused: deque[str] = deque(maxlen=_REFUSED_KEPT)
@@ -129,6 +130,8 @@ class Attending:
 
     def _is_done(self, invocation_id: str, task: asyncio.Task[Step | _Held]) -> None:
         self._tasks.pop(invocation_id, None)
+        if task.cancelled() or task.exception() is not None or not isinstance(task.result(), _Held):
+            self._seen_held.pop(invocation_id, None)
         if not task.cancelled() and task.exception() is not None:  # perhaps nobody waits for it any more
             logger.warning(
                 "invocation_id=<%s>, error=<%s> | a run was not attended to", invocation_id, task.exception()
@@ -140,7 +143,7 @@ class Attending:
             mine = [each for each in offered if each not in self._refused and each not in self._tasks]
             states = await self._runs.states(mine)
             for invocation_id, state in states.items():
-                if state.is_due and not self._is_held(state):
+                if state.is_due and not self._is_held(invocation_id, state):
                     self.adopt_soon(invocation_id)
             found = [each for each, state in states.items() if not state.is_due or state.holder]
             if found:
@@ -204,7 +207,7 @@ class Attending:
         state = await self._runs.state(invocation_id)
         if state.is_over:
             return "done"
-        if self._is_held(state):
+        if self._is_held(invocation_id, state):
             return _Held()
         request = await self._runs.request(invocation_id)
         if request.agent not in self._builds:
@@ -218,7 +221,11 @@ class Attending:
             try:
                 await self._crew.announce()  # so that others know whose it is before anything depends on it
                 state = await self._runs.claim(
-                    invocation_id, in_hand.token, this_process.name, self._is_dead, self._settings.max_attempts
+                    invocation_id,
+                    in_hand.token,
+                    this_process.name,
+                    lambda now: self._is_dead(invocation_id, now),
+                    self._settings.max_attempts,
                 )
                 if state.claim != in_hand.token:
                     return self._not_taken(state)
@@ -295,7 +302,7 @@ class Attending:
         """Leave a run to others; give it up when nobody has taken it for too long."""
 
         def note(state: RunState) -> RunState:
-            if state.phase != "pending" and not (state.holder and self._is_dead(state)):
+            if state.phase != "pending" and not (state.holder and self._is_dead(invocation_id, state)):
                 return state
             return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)
 
@@ -307,14 +314,18 @@ class Attending:
 
     # -- others --------------------------------------------------------------------------------------------------
 
-    def _is_held(self, state: RunState) -> bool:
-        return bool(state.holder) and not self._is_dead(state)
+    def _is_held(self, invocation_id: str, state: RunState) -> bool:
+        return bool(state.holder) and not self._is_dead(invocation_id, state)
 
-    def _is_dead(self, state: RunState) -> bool:
+    def _is_dead(self, invocation_id: str, state: RunState) -> bool:
         """Tell whether whoever has a run will not go on with it."""
         if state.holder == this_process.name:
             return all(state.claim != each.token for each in self._in_hand.values())
-        if not self._crew.is_dead(state.holder):
+        if self._crew.is_dead(state.holder):
+            this_process.presume_dead(state.holder)
+            return True
+        claim, since = self._seen_held.get(invocation_id, ("", 0.0))
+        if claim != state.claim:
+            self._seen_held[invocation_id] = (state.claim, time.monotonic())
             return False
-        this_process.presume_dead(state.holder)
-        return True
+        return self._crew.has_let_go(state.holder, invocation_id, since)

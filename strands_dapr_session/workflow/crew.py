@@ -244,6 +244,18 @@ class Crew:
         lease = seen.card.lease if seen.card is not None else self._lease
         return self._looked - seen.since >= lease
 
+    def has_let_go(self, worker: str, invocation_id: str, since: float) -> bool:
+        """Tell whether a worker's card, read after a time, does not have a run in hand that its claim names.
+
+        The card says so before the run is claimed, until its end is written down. A worker that could not write it down
+        is alive, and will not come back to the run by itself.
+        """
+        other = Identity.parse(worker)
+        seen = None if other is None else self._seen.get(other.token)
+        if seen is None or seen.value is None or seen.card is None:
+            return False
+        return self._looked > since and invocation_id not in seen.card.runs
+
     async def bury(self, worker: str) -> None:
         """Forget a dead worker whose runs others have taken. If it only slept, it enlists again."""
         other = Identity.parse(worker)

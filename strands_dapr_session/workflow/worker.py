@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SIGNALS_SEEN_WITHIN: Final = 0.5
+"""Seconds. A signal that the kernel gives to another thread, as after a stop, does not wake the main one."""
+
 _BEATS_PER_LEASE: Final = 3
 _LOOKS_PER_BEAT: Final = 2
 _LONGEST_INTERVAL: Final = 0.5
@@ -169,7 +172,7 @@ class AgentWorker:
         before = {each: signal.signal(each, self._end_soon) for each in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.start()
-            while not self._told_to_end.wait(3600):
+            while not self._told_to_end.wait(_SIGNALS_SEEN_WITHIN):
                 pass
             self.stop()
         finally:

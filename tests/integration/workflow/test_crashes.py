@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from strands_dapr_session import InvocationConflictError, RunEvent
+from strands_dapr_session import InvocationConflictError, RunEvent, io_thread
+from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.keys import redis_keys
+from strands_dapr_session.workflow.runs import Runs
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
@@ -44,6 +46,16 @@ def test_another_worker_goes_on_when_one_is_killed(stage: Stage) -> None:
     assert stage.counts("killed") == {1: 1, 2: 1, 3: 2}
     assert [attempt.ended for attempt in run.status().attempts] == ["lost", "completed"]
     stage.start("agent")
+
+
+def test_a_run_that_its_worker_has_lost_goes_on(stage: Stage) -> None:
+    """As when a worker could not write down how an attempt ended: it lives, and the run is said to be its own."""
+    runs = Runs(open_store(stage.store))
+    for number, card in enumerate(stage.cards()):
+        name, holder = f"lost-{number}", card.worker
+        io_thread.run_sync(runs.change(name, lambda now, holder=holder: now.begun(holder, "nobody", 0.0)))  # type: ignore[misc]
+        run = stage.client().submit("agent", session_id=name, prompt="say found", invocation_id=name)
+        assert str(run.result(timeout=30)).strip() == "found"
 
 
 def test_a_run_that_is_delivered_twice_runs_once(stage: Stage) -> None:

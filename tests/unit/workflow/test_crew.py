@@ -146,3 +146,19 @@ async def test_the_end_of_a_neighbour_is_heard_at_once() -> None:
         process.kill()
         await vigil.wait(600)  # the test would time out
     vigil.keep([])
+
+
+async def test_a_worker_lets_go_of_what_its_card_does_not_have(clock: Clock) -> None:
+    store = MemoryStore()
+    crew, other = crew_of(store), Other(store)
+    await crew.join()
+    await other.join()
+    await crew.look()
+    since = clock.now  # when somebody saw that it has claimed two runs
+    assert not crew.has_let_go(other.name, "run-2", since)  # its card was read before
+    clock.now += 1
+    await other.beat()
+    await crew.look()
+    assert not crew.has_let_go(other.name, "run-1", since)
+    assert crew.has_let_go(other.name, "run-2", since)
+    assert not crew.has_let_go(Other(store).name, "run-2", since)  # nobody has seen a card of that one

@@ -236,10 +236,12 @@ JOURNAL: tuple[Mutant, ...] = (
             Edit(
                 "journal/journal.py",
                 """\
-        if self._committer().silence > self.settings.lease:
+            if self._committer().silence <= self.settings.lease:
+                return
 """,
                 """\
-        if self._committer().silence < 0:
+            if self._committer().silence <= self.settings.lease or self.owned:
+                return
 """,
             ),
         ),

@@ -205,7 +205,7 @@ class Door(Fault):
 
 async def test_a_journal_is_held_until_its_release_is_acknowledged() -> None:
     store, door = FaultyStore(MemoryStore()), Door()
-    one, other = journal_in(store), journal_in(store, on_busy="raise")
+    one, other = journal_in(store), journal_in(FaultyStore(store.inner), on_busy="raise")
     await one.acquire()
     store.plan = lambda _: door
     releasing = asyncio.create_task(one.release(Noted("", "k", b"last")))
@@ -242,14 +242,14 @@ async def test_a_barrier_is_passed_when_all_before_it_is_acknowledged() -> None:
     await journal.acquire()
     door = Door()
     store.plan = lambda _: door
-    journal.append(Noted("", "k", b"1"))
-    await asyncio.sleep(0.01)
-    journal.append(Noted("", "k", b"2"))
-    waiting = asyncio.create_task(journal.barrier())
-    await asyncio.sleep(0.02)
-    assert not waiting.done()
-    door.is_open = True
-    await waiting
+    for number in (1, 2):
+        door.is_open = False
+        journal.append(Noted("", "k", b"%d" % number))
+        waiting = asyncio.create_task(journal.barrier())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        door.is_open = True
+        await waiting
     assert (await journal_in(FaultyStore(store.inner)).load()).scope("").notes == {"k": b"2"}
     await journal.release()
 

@@ -309,7 +309,7 @@ async def test_an_owner_asks_the_registry_once_for_each_silence() -> None:
     claim = await acquire(context, Wish("s", "r", JournalSettings(lease=5.0), "a"))
     log, note = LogWriter(context, claim), [encode_record(Noted("", "k", b""))]
     store.calls.clear()
-    for now, reads in ((1.0, 0), (6.1, 1), (7.0, 1), (11.0, 1), (11.2, 2)):
+    for now, reads in ((1.0, 0), (6.1, 1), (7.0, 1), (11.0, 1), (11.2, 2), (12.0, 2), (13.0, 2)):
         await log.write(note)
         assert store.count("get") == reads, now
         assert (log.proved, log.sequence) == (now, claim.slot.number + store.count("create"))
@@ -319,4 +319,5 @@ async def test_an_owner_asks_the_registry_once_for_each_silence() -> None:
     now = 17.0
     with pytest.raises(SessionDeletedError):
         await log.write(note)
-    assert [call.keys for call in store.calls if call.verb == "delete_many"] == [(claim.layout.slot(7),)]
+    withdrawn = [call.keys for call in store.calls if call.verb == "delete_many"]
+    assert withdrawn == [tuple(map(claim.layout.slot, (7, 8, 9)))]

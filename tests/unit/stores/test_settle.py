@@ -89,8 +89,27 @@ async def test_replacing_what_is_gone_is_a_conflict_with_nothing() -> None:
         await settle_replace(MemoryStore(), "k", b"mine", "etag", policy())
     assert caught.value.settled
     assert caught.value.found is None
-    with pytest.raises(KeyConflict):
+    with pytest.raises(KeyConflict) as caught:
         await etag_of(MemoryStore(), "k", b"mine")
+    assert (caught.value.key, caught.value.found, caught.value.settled) == ("k", None, True)
+
+
+async def test_the_etag_of_a_value_that_was_replaced_is_a_conflict_that_carries_the_new_one() -> None:
+    store = MemoryStore()
+    await store.create("k", b"theirs")
+    with pytest.raises(KeyConflict) as caught:
+        await etag_of(store, "k", b"mine")
+    assert (caught.value.key, caught.value.found, caught.value.settled) == ("k", await store.get("k"), True)
+
+
+async def test_a_refusal_for_which_there_is_no_reason_ends_in_an_error() -> None:
+    class Moody(MemoryStore):
+        async def create(self, key: str, value: bytes) -> None:  # noqa: ARG002
+            raise KeyConflict(key)
+
+    with pytest.raises(StoreUnavailableError, match="refused because of what the key holds") as caught:
+        await settle_create(Moody(), "k", b"mine", policy(attempts=5))
+    assert isinstance(caught.value.__cause__, KeyConflict)
 
 
 async def test_a_create_refused_for_a_key_that_is_then_deleted_is_sent_again() -> None:

@@ -4,15 +4,15 @@ from benchmarks.smoke import Check, fast, judge
 from benchmarks.wire import Call, round_trips
 
 
-def test_a_check_that_exceeds_its_limit_twice_fails() -> None:
-    [verdict] = judge([Check("slow", 2.0, iter([2.1, 2.2]).__next__)])
+def test_a_check_that_exceeds_its_limit_every_time_fails() -> None:
+    [verdict] = judge([Check("slow", 2.0, iter([2.1, 2.2, 2.3, 2.4]).__next__)])
 
     assert not verdict.passed
-    assert verdict.ratio == 2.2
+    assert verdict.ratio == 2.4
 
 
-def test_a_check_that_exceeds_its_limit_once_is_measured_once_more() -> None:
-    [verdict] = judge([Check("disturbed", 2.0, iter([9.0, 1.9]).__next__)])
+def test_a_check_that_exceeds_its_limit_is_measured_again() -> None:
+    [verdict] = judge([Check("disturbed", 2.0, iter([9.0, 8.0, 1.9]).__next__)])
 
     assert verdict.passed
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
-from strands_dapr_session.hooks.invocation import INTERRUPTED, STATUS, tool_use_ids
+from strands_dapr_session.hooks.documents import PROGRESS
+from strands_dapr_session.hooks.invocation import INTERRUPTED, STATUS, Progress, tool_use_ids, unpack_prompt
 from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recording
-    from strands_dapr_session.records.view import ScopeView, View
+    from strands_dapr_session.records.view import InvocationView, ScopeView, View
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     invocation = scope.invocation
     unfinished = invocation is not None and not invocation.finished
     status = unpack_value(scope.notes[STATUS], key=recording.name) if STATUS in scope.notes else {}
+    if invocation is not None and unfinished:
+        _check_owed(recording, scope, invocation)
     waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
     if recording.stale and (invocation is not None or recording.seed_documents):
         strands_compat.forget(agent)
@@ -88,6 +91,17 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
     _recall_batch(recording, scope)
     if recording.owed and agent.messages and tool_use_ids(agent.messages[-1]):
         recording.held = agent.messages.pop()
+
+
+def _check_owed(recording: Recording, scope: ScopeView, invocation: InvocationView) -> None:
+    """See, before the agent is touched, that what only a run reads that goes on can be read."""
+    if PROGRESS in scope.documents:
+        progress = Progress.read(unpack_value(scope.documents[PROGRESS], key=recording.name))
+        if type(progress.messages) is not int or type(progress.batches) is not int:
+            raise TypeError("progress is counted")
+    if not {"tools", "system_prompt", "model"} <= unpack_value(invocation.fingerprint, key=recording.name).keys():
+        raise ValueError("the fingerprint says nothing")
+    unpack_prompt(invocation.prompt)
 
 
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:

@@ -11,8 +11,8 @@ import pytest
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.records.codec import pack_value, unpack_value
-from strands_dapr_session.records.records import Noted
-from strands_dapr_session.records.view import View
+from strands_dapr_session.records.records import DocumentSet, InvocationStarted, Noted, Record
+from strands_dapr_session.records.view import InvocationView, View
 from tests.prove.damage import EVERY, damage
 from tests.prove.damage.guided import CORPUS, read_input
 from tests.prove.damage.judging import (
@@ -73,6 +73,34 @@ def test_forged_notes_are_refused_in_order(stored: list[Stored], kind: str, forg
     io_thread.run_sync(write())
     with pytest.raises(DamagedDataError, match="do not describe a run"):
         graph.go_on(store, ran)
+    assert ran == []
+
+
+FORGED_PARTS: dict[str, Callable[[InvocationView], Record]] = {
+    "progress": lambda _: DocumentSet("", "progress", pack_value({"batches": 1, "usage": {}, "latency": 0})),
+    "count": lambda _: DocumentSet(
+        "", "progress", pack_value({"messages": "x", "batches": 1, "usage": {}, "latency": 0})
+    ),
+    "fingerprint": lambda now: InvocationStarted("", now.id, None, now.prompt, pack_value({"tools": {}}), 1),
+    "prompt": lambda now: InvocationStarted("", now.id, None, pack_value([1]), now.fingerprint, 1),
+}
+
+
+@pytest.mark.parametrize("part", FORGED_PARTS)
+def test_forged_parts_of_an_invocation_are_refused_in_order(stored: list[Stored], part: str) -> None:
+    small = stored[0]
+    store, ran = small.store(), list[str]()
+    now = small.load(store).scope("").invocation
+    assert now is not None
+    journal, forged = small.journal(store), FORGED_PARTS[part](now)
+
+    async def write() -> None:
+        await journal.acquire()
+        await journal.release(forged)
+
+    io_thread.run_sync(write())
+    with pytest.raises(DamagedDataError, match="do not describe an agent"):
+        small.go_on(store, ran)
     assert ran == []
 
 

@@ -306,5 +306,5 @@ def test_bytes_of_commits_do_not_grow_with_the_run() -> None:
     commits = [call.size for call in store.calls if call.verb == "create" and call.keys[0].rpartition(":")[2].isdigit()]
     half = len(commits) // 2
 
-    # Three times as much, if each batch wrote down the run so far. Some hold what a compaction packed.
-    assert sum(commits[half:]) < 1.4 * sum(commits[:half])
+    # Three times as much, if each batch wrote down the run so far. Chance decides how many records share a commit.
+    assert sum(commits[half:]) < 2 * sum(commits[:half])

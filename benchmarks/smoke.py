@@ -87,12 +87,12 @@ def fast(values: list[float]) -> float:
 def checks(at: Addresses) -> list[Check]:
     """List what is checked."""
     return [
-        Check("load 1000 on Redis / read and decode", 2.4, partial(_load_over_raw, at)),
-        Check("load 1000 on SQLite / Snapshot on files", 0.42, partial(_load_over_snapshot, at)),
+        Check("load 1000 on Redis / read and decode", 3.0, partial(_load_over_raw, at)),
+        Check("load 1000 on SQLite / Snapshot on files", 0.55, partial(_load_over_snapshot, at)),
         Check("round trips of a load", 3, partial(_round_trips, at, again=False)),
         Check("round trips of a load again", 1, partial(_round_trips, at, again=True)),
         Check("step on Redis / raw SaveState", 2.1, partial(_step, at, "redis")),
-        Check("step on SQLite / raw INSERT", 2.7, partial(_step, at, "sqlite")),
+        Check("step on SQLite / raw INSERT", 3.1, partial(_step, at, "sqlite")),
     ]
 
 

@@ -103,14 +103,13 @@ def _arguments(chance: random.Random, name: str) -> dict[str, Any]:
 # -- what it is made of ------------------------------------------------------------------------------------------------
 
 
-class SimModel(Model):
-    """Answers by the script; where it is, it reads from the messages alone."""
+class SimulatedModel(Model):
+    """What models of a simulation have in common: nothing to configure."""
 
     stateful = False
 
-    def __init__(self, process: SimProcess, program: Program) -> None:
+    def __init__(self, process: SimProcess) -> None:
         self._process = process
-        self._program = program
 
     def update_config(self, **_: Any) -> None:
         """Nothing to configure."""
@@ -120,6 +119,14 @@ class SimModel(Model):
 
     async def structured_output(self, *_: Any, **__: Any) -> AsyncGenerator[dict[str, Any], None]:
         yield {}
+
+
+class SimModel(SimulatedModel):
+    """Answers by the script; where it is, it reads from the messages alone."""
+
+    def __init__(self, process: SimProcess, program: Program) -> None:
+        super().__init__(process)
+        self._program = program
 
     async def stream(self, messages: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         prompt, number = self._position(messages)

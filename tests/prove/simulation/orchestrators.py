@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from strands import Agent
-from strands.models.model import Model
 from strands.multiagent import GraphBuilder, Swarm
 
 from strands_dapr_session import DaprSessionManager
-from tests.prove.simulation.agents import ask, boom, charge, stream_of, work
+from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, stream_of, work
 from tests.prove.simulation.process import SimProcess
 
 TASK = "the task"
@@ -119,23 +118,12 @@ def _swarm(chance: random.Random, names: Any) -> Node:
     return Node(name, "swarm", nodes=(*handing, members[-1]))
 
 
-class NodeModel(Model):
+class NodeModel(SimulatedModel):
     """Answers by the turns of a node; where it is, it reads from the messages alone."""
 
-    stateful = False
-
     def __init__(self, process: SimProcess, node: Node) -> None:
-        self._process = process
+        super().__init__(process)
         self._node = node
-
-    def update_config(self, **_: Any) -> None:
-        """Nothing to configure."""
-
-    def get_config(self) -> dict[str, Any]:
-        return {"model_id": "simulated"}
-
-    async def structured_output(self, *_: Any, **__: Any) -> AsyncGenerator[dict[str, Any], None]:
-        yield {}
 
     async def stream(self, messages: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         await asyncio.sleep(self._process.world.chance.expovariate(1 / 0.03))

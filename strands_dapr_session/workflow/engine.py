@@ -46,6 +46,9 @@ _TRANSIENT: Final = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.FAILED_PRECONDITION,
 )
+_MOVING: Final = ("failed to create actor", "actor is closed", "remote actor moved", "did not find address for actor")
+"""What a sidecar says, mostly as UNKNOWN, in the moment in which its last worker leaves or others come: the actor of a
+workflow has no place then. Read off the sources of Dapr 1.18.2, `pkg/actors`."""
 
 
 def workflow_sdk() -> Any:
@@ -166,7 +169,8 @@ class Engine:
                 details = error.details() or ""
                 if "already exists" in details or "no such instance" in details:
                     return True
-                if error.code() not in _TRANSIENT or not await backoff.pause():
+                passes = error.code() in _TRANSIENT or any(each in details for each in _MOVING)
+                if not passes or not await backoff.pause():
                     raise WorkflowUnavailableError(
                         f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({error.code().name}: "
                         f"{details}). Nothing is lost: do the same again."

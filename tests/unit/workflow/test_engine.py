@@ -2,12 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import grpc
 import pytest
 
-from strands_dapr_session import AgentClient, AgentWorker, WorkflowUnavailableError
-from strands_dapr_session.workflow.engine import sidecar_of
+from strands_dapr_session import AgentClient, AgentWorker, WorkflowUnavailableError, io_thread
+from strands_dapr_session.workflow import engine as engine_module
+from strands_dapr_session.workflow.engine import Engine, sidecar_of
+
+
+class Sidecar:
+    """A workflow client whose answers are given; None is success."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, None]]:
+        async def answer(*_: object, **__: object) -> None:
+            error = self.answers.pop(0)
+            if error is not None:
+                raise error
+
+        return answer
+
+
+def refusal(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+
+
+def engine_of(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine("127.0.0.1:1")
+    monkeypatch.setattr(engine, "_connected", lambda: sidecar)
+    return engine
+
+
+@pytest.mark.newest_dependencies
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal(grpc.StatusCode.UNKNOWN, "failed to create actor: actor type dapr.internal.x.workflow not registered"),
+        refusal(grpc.StatusCode.UNKNOWN, "actor is closed, cannot handle AddWorkflowEvent"),
+        refusal(grpc.StatusCode.UNKNOWN, "remote actor moved"),
+        refusal(grpc.StatusCode.FAILED_PRECONDITION, "did not find address for actor 'a||b'"),
+        refusal(grpc.StatusCode.UNAVAILABLE, "connection refused"),
+    ],
+    ids=lambda error: error.details().split(",")[0][:30],
+)
+def test_a_sidecar_whose_workers_come_and_go_is_asked_again(
+    error: grpc.aio.AioRpcError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sidecar = Sidecar(error, error, None)
+    engine = engine_of(sidecar, monkeypatch)
+    assert io_thread.run_sync(engine.wake("a workflow"))
+    assert not sidecar.answers
+
+
+@pytest.mark.newest_dependencies
+def test_a_sidecar_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sidecar = Sidecar(refusal(grpc.StatusCode.UNKNOWN, "no"), None)
+    with pytest.raises(WorkflowUnavailableError, match=r"could not wake .*UNKNOWN: no"):
+        io_thread.run_sync(engine_of(sidecar, monkeypatch).wake("a workflow"))
+    assert len(sidecar.answers) == 1
+
+
+@pytest.mark.newest_dependencies
+def test_a_sidecar_that_does_not_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_ANSWERS_WITHIN", 0.01)
+
+    class Silent:
+        async def raise_workflow_event(self, *_: object, **__: object) -> None:
+            await asyncio.Event().wait()
+
+    engine = Engine("127.0.0.1:1")
+    monkeypatch.setattr(engine, "_connected", Silent)
+    assert not io_thread.run_sync(engine.wake("a workflow"))
 
 
 def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

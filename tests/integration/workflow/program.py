@@ -16,7 +16,7 @@ from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.graph import Graph
 
-from strands_dapr_session import AgentWorker, DaprSessionManager, Deadlines
+from strands_dapr_session import AgentWorker, DaprSessionManager, Deadlines, RetryPolicy
 from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.model import ScriptedModel
 
@@ -66,6 +66,57 @@ def deadly(run: str) -> str:
     return "survived"
 
 
+def begin_hanging(run: str) -> int:
+    """Say that something begins which may hang; give how often it has."""
+    LEDGER.note("start", run=run, n=1)
+    return sum(entry["run"] == run for entry in LEDGER.entries("start"))
+
+
+@tool
+async def hang(run: str, times: int) -> str:
+    """Wait for a gate the first few times."""
+    number = begin_hanging(run)
+    if number <= times:
+        await gate(run)
+        LEDGER.note("late", run=run)
+    return f"answer {number}"
+
+
+@tool
+def hang_thread(run: str, times: int) -> str:
+    """Wait for a gate the first few times, in a thread, which nobody can stop."""
+    number = begin_hanging(run)
+    if number <= times:
+        while not (PLACE / f"open-{run}").exists():
+            time.sleep(0.01)
+        LEDGER.note("late", run=run)
+    return f"answer {number}"
+
+
+class HangingModel(ScriptedModel):
+    """Waits for a gate in the middle of an answer, the first few times that it is asked to: "hang model <run> <n>"."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stream the turn that the messages ask for."""
+        prompt, *_ = self._position(messages)
+        if not prompt.startswith("hang model"):
+            async for event in super().stream(messages, *args, **kwargs):
+                yield event
+            return
+        _, _, run, times = prompt.split()
+        number = begin_hanging(run)
+        async for event in ScriptedModel([f"answer {number}"]).stream(messages):
+            yield event
+            if "messageStart" in event and number <= int(times):
+                await gate(run)
+                LEDGER.note("late", run=run)
+
+
+def echo(messages: Any) -> Any:
+    """Say what the last tool said."""
+    return messages[-1]["content"][0]["toolResult"]["content"][0]["text"]
+
+
 @tool(context=True)
 def ask(question: str, tool_context: ToolContext) -> str:
     """Ask a person."""
@@ -82,7 +133,7 @@ def batch(run: str) -> list[Any]:
 class Script(dict[str, Any]):
     """Turns for any prompt: ``"batch <run>"``, ``"say <text>"``."""
 
-    def __missing__(self, prompt: str) -> Any:
+    def __missing__(self, prompt: str) -> Any:  # noqa: PLR0911 - one for each kind
         kind, _, rest = prompt.partition(" ")
         match kind:
             case "batch":
@@ -94,13 +145,16 @@ class Script(dict[str, Any]):
                 return [*([("step", {"run": name, "n": n})] for n in range(1, int(count) + 1)), "done"]
             case "ask":
                 return [[("ask", {"question": rest}), ("step", {"run": rest, "n": 1})], "thanks"]
+            case "hang":
+                name, run, times = rest.split()
+                return [[(name, {"run": run, "times": int(times)})], echo]
             case "raise":
                 return [RuntimeError(rest)]
             case _:
                 return [rest]
 
 
-TOOLS: list[Any] = [step, gated, blocked, deadly, ask]
+TOOLS: list[Any] = [step, gated, blocked, deadly, hang, hang_thread, ask]
 
 
 def build_agent(session_id: str, session_manager: DaprSessionManager) -> Agent:  # noqa: ARG001 - as users write it
@@ -161,6 +215,33 @@ def build_hasty(session_id: str) -> Agent:
     return Agent(model=ScriptedModel(Script()), tools=TOOLS, session_manager=manager, callback_handler=None)
 
 
+LIMIT = 3.0
+"""Seconds that things may take here which hang: long enough for what does not, on a busy machine."""
+
+
+def limited(retry: RetryPolicy | None = None, **limits: Any) -> Any:
+    """Make a builder of an agent with deadlines."""
+
+    def build(session_id: str) -> Agent:
+        deadlines = Deadlines(**limits)
+        manager = DaprSessionManager(session_id, lease=1.5, max_attempts=5, deadlines=deadlines, retry=retry)
+        return Agent(model=HangingModel(Script()), tools=TOOLS, session_manager=manager, callback_handler=None)
+
+    return build
+
+
+AT_ONCE = RetryPolicy(first_delay=0)
+LIMITED: dict[str, Any] = {
+    "tool": limited(tool=600, tools={"hang": LIMIT, "hang_thread": LIMIT}),
+    "tool-again": limited(AT_ONCE, tool=LIMIT),
+    "model": limited(model=LIMIT),
+    "model-again": limited(AT_ONCE, model=LIMIT),
+    "invocation": limited(invocation=2 * LIMIT),
+    "silence": limited(silence=LIMIT),
+}
+"""Builders of agents that may not hang, by what is limited."""
+
+
 def build_broken(session_id: str) -> Agent:
     raise RuntimeError(f"no agent for {session_id}")
 
@@ -181,6 +262,7 @@ AGENTS: dict[str, Any] = {
     "hasty": build_hasty,
     "broken": build_broken,
     "forgetful": build_forgetful,
+    **LIMITED,
 }
 """Builders by name; ``name=builder`` on the command line registers one under another name."""
 

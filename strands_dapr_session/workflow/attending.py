@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from asyncio import sleep
 from collections import deque
@@ -20,6 +21,7 @@ from strands_dapr_session.errors import (
     DurableSessionError,
     FencedError,
     OwnershipError,
+    RunNotFoundError,
     SessionBusyError,
     StoreUnavailableError,
     TooLargeError,
@@ -29,7 +31,7 @@ from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
 from strands_dapr_session.workflow.keys import RunKeys
-from strands_dapr_session.workflow.offers import Offers
+from strands_dapr_session.workflow.offers import Offer, Offers
 from strands_dapr_session.workflow.runs import Claim, Runs
 
 if TYPE_CHECKING:
@@ -49,6 +51,10 @@ Step: TypeAlias = Literal["done", "waiting", "later"]
 _FIRST_POLL: Final = 0.02
 _LONGEST_POLL: Final = 0.25
 _REFUSED_KEPT: Final = 256
+_LOOKED_AT: Final = 256
+"""Runs of an agent that are looked at in one look, when more are laid out: others look too, and look again."""
+_DAPR_BRINGS_WITHIN: Final = 1.0
+"""Seconds after which a run that is laid out is taken without Dapr. To be wrong costs a claim that comes too late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ class Attending:
         self._adoptions: set[asyncio.Task[None]] = set()
         self._draining = False
         self._refused: deque[str] = deque(maxlen=_REFUSED_KEPT)
+        self._first_seen: dict[tuple[str, Offer], float] = {}
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -138,14 +145,22 @@ class Attending:
             )
 
     async def look_around(self) -> None:
-        """Take the runs that others could not run, and this worker can."""
-        for agent, offered in (await self._offers.look(self._builds)).items():
-            mine = [each for each in offered if each not in self._refused and each not in self._tasks]
-            states = await self._runs.states(mine)
+        """Take the runs that Dapr did not bring to anybody who can run them, and this worker can."""
+        laid_out = await self._offers.look(self._builds)
+        now = time.monotonic()
+        every = {each for offered in laid_out.values() for each in offered.items()}
+        self._first_seen = {each: self._first_seen.get(each, now) for each in every}
+        for agent, offered in laid_out.items():
+            candidates = [each for each in offered if each not in self._refused and each not in self._tasks]
+            if len(candidates) > _LOOKED_AT:
+                candidates = random.sample(candidates, _LOOKED_AT)
+            states = await self._runs.states(candidates)
             for invocation_id, state in states.items():
-                if state.is_due and not self._is_held(invocation_id, state):
+                offer = offered[invocation_id]
+                ripe = offer.at_once or now - self._first_seen[invocation_id, offer] >= _DAPR_BRINGS_WITHIN
+                if ripe and state.is_due and not self._is_held(invocation_id, state) and not self._places.locked():
                     self.adopt_soon(invocation_id)
-            found = [each for each, state in states.items() if not state.is_due or state.holder]
+            found = {each: offered[each] for each, state in states.items() if not state.is_due or state.holder}
             if found:
                 await self._offers.take_away(agent, found)
 
@@ -158,9 +173,15 @@ class Attending:
     async def _adopt_quietly(self, invocation_id: str) -> None:
         try:
             step = await self.adopt(invocation_id)
-            if step in {"waiting", "later"}:  # it may have come here without Dapr
-                state = await self._runs.state(invocation_id)
-                await self._engine.schedule(RunKeys(invocation_id).workflow(state.generation), invocation_id)
+            if isinstance(step, _Held):
+                return
+            # It may have come here without Dapr: then its workflow was never begun, or has lost its place.
+            workflow = RunKeys(invocation_id).workflow((await self._runs.state(invocation_id)).generation)
+            if step != "done":
+                await self._engine.schedule(workflow, invocation_id)
+            await self._engine.wake(workflow)
+        except RunNotFoundError:
+            await self._offers.forget(self._builds, invocation_id)  # it was purged
         except DurableSessionError as error:
             logger.warning("invocation_id=<%s>, error=<%s> | a run could not be taken over yet", invocation_id, error)
 
@@ -286,17 +307,22 @@ class Attending:
         if isinstance(error, (StoreUnavailableError, OwnershipError)):
             return await self._later(claim, "failed", f"{name}: {text}")
         if isinstance(error, self._settings.retry_on):
-            state = await self._runs.conclude(claim, lambda now: now.let_go("failed", f"{name}: {text}", failed=True))
-            return "done" if state.is_over else "later"
+            return await self._later(claim, "failed", f"{name}: {text}", failed=True)
         return await self._over(claim, "failed", name, text)
 
     async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
         state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))
         return "done" if state.is_over else _Held()
 
-    async def _later(self, claim: Claim, ended: str, detail: str) -> Step | _Held:
-        state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail))
-        return "later" if state.claim == "" else _Held()
+    async def _later(self, claim: Claim, ended: str, detail: str, *, failed: bool = False) -> Step | _Held:
+        state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail, failed=failed))
+        if state.is_over:
+            return "done"
+        if state.holder:
+            return _Held()
+        # The workflow offers it again, if that is heard of: this may be the last worker, and about to leave.
+        await self._offers.lay_out(claim.request.agent, claim.invocation_id)
+        return "later"
 
     async def _misfit(self, invocation_id: str, agent: str, error_type: str, message: str) -> Step:
         """Leave a run to others; give it up when nobody has taken it for too long."""
@@ -309,7 +335,7 @@ class Attending:
         state, _ = await self._runs.change(invocation_id, note)
         if state.is_over:
             return "done"
-        await self._offers.lay_out(agent, invocation_id)
+        await self._offers.lay_out(agent, invocation_id, at_once=True)
         return "later"
 
     # -- others --------------------------------------------------------------------------------------------------

@@ -46,9 +46,16 @@ _TRANSIENT: Final = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.FAILED_PRECONDITION,
 )
-_MOVING: Final = ("failed to create actor", "actor is closed", "remote actor moved", "did not find address for actor")
-"""What a sidecar says, mostly as UNKNOWN, in the moment in which its last worker leaves or others come: the actor of a
-workflow has no place then. Read off the sources of Dapr 1.18.2, `pkg/actors`."""
+_REFUSALS: Final = (
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    *_TRANSIENT,
+)
+"""What a sidecar that works does not answer, or not for long. What else it says comes and goes with the workers: "actor
+type ... not registered", "operations on actor reminders are only possible on hosted actor types", "actor is closed",
+"remote actor moved" and more, all as UNKNOWN (Dapr 1.18.2)."""
 
 
 def workflow_sdk() -> Any:
@@ -122,7 +129,7 @@ class Engine:
         """Begin the workflow of a run, unless it is under way.
 
         Returns:
-            Whether the sidecar has it. While no worker is connected, the sidecar does not answer.
+            Whether the sidecar says that it has it. While no worker is connected, it says something else, or nothing.
 
         Raises:
             WorkflowUnavailableError: The sidecar refuses it, or cannot be reached.
@@ -158,7 +165,7 @@ class Engine:
         await self._ask("purge", lambda client: client.purge_workflow(instance_id))
 
     async def _ask(self, what: str, call: Callable[[DaprWorkflowClient], Coroutine[Any, Any, object]]) -> bool:
-        """Make a call that may be repeated; false when it gets no answer in time."""
+        """Make a call that may be repeated; false when nobody is there to heed it."""
         backoff = Backoff(RetryPolicy())
         while True:
             try:
@@ -166,13 +173,15 @@ class Engine:
             except asyncio.TimeoutError:
                 return False
             except grpc.RpcError as error:
-                details = error.details() or ""
+                code, details = error.code(), error.details() or ""
                 if "already exists" in details or "no such instance" in details:
                     return True
-                passes = error.code() in _TRANSIENT or any(each in details for each in _MOVING)
-                if not passes or not await backoff.pause():
+                if code not in _REFUSALS:
+                    logger.debug("address=<%s>, details=<%s> | could not %s a workflow", self.address, details, what)
+                    return False
+                if code not in _TRANSIENT or not await backoff.pause():
                     raise WorkflowUnavailableError(
-                        f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({error.code().name}: "
+                        f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({code.name}: "
                         f"{details}). Nothing is lost: do the same again."
                     ) from error
             else:

@@ -19,9 +19,9 @@ def card_key(token: str) -> str:
     return f"{WORKERS}:{token}"
 
 
-def offers_key(agent: str) -> str:
-    """Which runs of an agent are laid out for workers that can run it."""
-    return f"strands:offers:{quote(agent)}"
+def offers_key(agent: str, shard: int) -> str:
+    """Which runs of an agent are laid out for workers that can run it: one of several documents."""
+    return f"strands:offers:{quote(agent)}:{shard}"
 
 
 def speaker_key(session_id: str, root_id: str) -> str:

@@ -1,24 +1,50 @@
-"""Runs that did not reach a worker which can run them, laid out for those that can.
+"""What is due: runs that nobody has and somebody should, laid out where workers look.
 
-Dapr gives work to any worker that is connected, and in turn: with three of them and three pieces of work for each
-offer, it may be the same wrong one every time. So the wrong one lays the run out where the right ones look. So does a
-client whose run nobody takes: a worker that is frozen is given work like any other, until Dapr notices after some 14 s,
-and while no worker is connected Dapr takes no workflow at all. All methods are called on the I/O loop.
+Dapr gives work to workers, and mostly that is how a run gets to one. It is not to be relied on alone:
+
+* A workflow that is scheduled, or told something, while the last worker leaves is accepted and never heard of again
+  (seen with Dapr 1.18.2, once in ten times within the milliseconds after a kill).
+* A worker that is frozen is given work like any other, until Dapr notices after some 14 s.
+* While no worker is connected, Dapr takes no workflow at all.
+* Dapr gives work to any worker that is connected, in turn, whether it knows the agent or not.
+
+So whoever makes a run due lays it out as well, and workers take what lies there for a while. A run that is due is held
+by a worker, or laid out, or named by the card of a worker that died between the two.
+
+Each agent has several documents, so that many clients need not wait for each other. All methods are called on the I/O
+loop.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import secrets
+import zlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import offers_key
 
-_MOST: Final = 1024
-
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from strands_dapr_session.stores.base import StateStore
+
+_SHARDS: Final = 16
+_MOST: Final = 1024
+"""Runs in one document: it is written whole by each submission."""
+
+
+class Offer(NamedTuple):
+    """A run that is laid out.
+
+    Attributes:
+        at_once: It is known that Dapr does not bring it; otherwise it may be on its way.
+        mark: Tells one laying out of a run from the next.
+    """
+
+    at_once: bool
+    mark: bytes
 
 
 class Offers:
@@ -28,26 +54,76 @@ class Offers:
         """Name the store; nothing is read yet."""
         self._store = store
 
-    async def lay_out(self, agent: str, invocation_id: str) -> bool:
-        """Lay a run out; false if there is so much already that it is not to become more."""
+    async def lay_out(self, agent: str, invocation_id: str, *, at_once: bool = False) -> bool:
+        """Lay a run out; false if there is so much already that it is not to become more.
+
+        Args:
+            agent: What is to run.
+            invocation_id: The run.
+            at_once: Whether workers should take it when they see it, and not give Dapr the time to bring it.
+        """
+        key = offers_key(agent, _shard(invocation_id))
+        offer = Offer(at_once, secrets.token_bytes(6))
 
         def add(now: Any) -> Any:
-            present = list(now or [])
-            return present if invocation_id in present or len(present) >= _MOST else [*present, invocation_id]
+            present = _read(key, now)
+            if invocation_id not in present and len(present) >= _MOST:
+                return now
+            return {name: list(each) for name, each in {**present, invocation_id: offer}.items()}
 
-        value, _ = await documents.change(self._store, offers_key(agent), add)
+        value, _ = await documents.change(self._store, key, add)
         return invocation_id in value
 
-    async def look(self, agents: Collection[str]) -> dict[str, list[str]]:
-        """Read what is laid out for some agents."""
-        keys = {offers_key(agent): agent for agent in agents}
-        entries = await self._store.get_many(list(keys))
-        return {
-            keys[key]: [str(each) for each in documents.open_small(key, entry) or []] for key, entry in entries.items()
-        }
+    async def look(self, agents: Collection[str]) -> dict[str, dict[str, Offer]]:
+        """Read what is laid out for some agents: by agent, by run.
 
-    async def take_away(self, agent: str, invocation_ids: Collection[str]) -> None:
-        """Take away what somebody has found."""
-        await documents.change(
-            self._store, offers_key(agent), lambda now: [each for each in now or [] if each not in invocation_ids]
-        )
+        Raises:
+            StoredDataError: It is damaged.
+        """
+        keys = {offers_key(agent, shard): agent for agent in agents for shard in range(_SHARDS)}
+        found: dict[str, dict[str, Offer]] = {agent: {} for agent in agents}
+        for key, entry in (await self._store.get_many(list(keys))).items():
+            found[keys[key]].update(_read(key, documents.open_small(key, entry)))
+        return found
+
+    async def take_away(self, agent: str, offers: Mapping[str, Offer]) -> None:
+        """Take away what was seen, unless it was laid out again since then."""
+        by_shard: dict[int, dict[str, Offer]] = {}
+        for invocation_id, offer in offers.items():
+            by_shard.setdefault(_shard(invocation_id), {})[invocation_id] = offer
+        for shard, gone in by_shard.items():
+            key = offers_key(agent, shard)
+
+            def without(now: Any, key: str = key, gone: Mapping[str, Offer] = gone) -> Any:
+                present = _read(key, now)
+                if not any(present.get(name) == offer for name, offer in gone.items()):
+                    return now
+                return {name: list(each) for name, each in present.items() if gone.get(name) != each}
+
+            await documents.change(self._store, key, without)
+
+    async def forget(self, agents: Collection[str], invocation_id: str) -> None:
+        """Take a run away that is no more, however often it was laid out."""
+        for agent in agents:
+            offers = await self.look([agent])
+            if invocation_id in offers[agent]:
+                await self.take_away(agent, {invocation_id: offers[agent][invocation_id]})
+
+
+def _shard(invocation_id: str) -> int:
+    return zlib.crc32(invocation_id.encode()) % _SHARDS
+
+
+def _read(key: str, value: Any) -> dict[str, Offer]:
+    """Read a document's value.
+
+    Raises:
+        DamagedDataError: It is none.
+    """
+    try:
+        offers = {}
+        for name, (at_once, mark) in (value or {}).items():
+            offers[str(name)] = Offer(bool(at_once), bytes(mark))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DamagedDataError(key, "not a list of runs") from error
+    return offers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from asyncio import sleep
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from strands_dapr_session.workflow.offers import Offers
 from strands_dapr_session.workflow.stream import Follower
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from strands.agent import AgentResult
     from strands.multiagent.base import MultiAgentResult
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 _FIRST_POLL: Final = 0.005
 _LONGEST_POLL: Final = 0.25
 _ASK_DAPR_EVERY: Final = 5.0
-_LAY_OUT_AFTER: Final = 1.0
-"""Seconds after which a run that nobody has taken may have been given to a worker that is frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,6 @@ class Run:
 
     async def _result(self, timeout: float | None) -> dict[str, Any]:
         await self._state()
-        lay_out_at: float | None = time.monotonic() + _LAY_OUT_AFTER
         deadline = None if timeout is None else time.monotonic() + timeout
         ask_dapr_at = time.monotonic() + _ASK_DAPR_EVERY
         pause = _FIRST_POLL
@@ -115,11 +113,6 @@ class Run:
                 raise RunTimeoutError(
                     f"run {self.invocation_id!r} is {state.phase} after {timeout:g} s. It goes on: ask for its "
                     "result again."
-                )
-            if lay_out_at is not None and now >= lay_out_at and state.phase == "pending":
-                lay_out_at = None
-                await Offers(self._store).lay_out(
-                    (await self._runs.request(self.invocation_id)).agent, self.invocation_id
                 )
             if now >= ask_dapr_at:
                 ask_dapr_at = now + _ASK_DAPR_EVERY
@@ -216,12 +209,15 @@ class Run:
 
     async def _wake(self, state: RunState) -> None:
         """Let somebody look at the run at once."""
-        if not await self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation)):
-            await self._lay_out()
+        await self._lay_out(self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation)))
 
-    async def _lay_out(self) -> None:
-        request = await self._runs.request(self.invocation_id)
-        await Offers(self._store).lay_out(request.agent, self.invocation_id)
+    async def _lay_out(self, telling: Coroutine[Any, Any, bool]) -> None:
+        """Lay the run out while Dapr is told of it: see `Offers`."""
+        agent = (await self._runs.request(self.invocation_id)).agent
+        offers = Offers(self._store)
+        told, _ = await asyncio.gather(telling, offers.lay_out(agent, self.invocation_id))
+        if not told:
+            await offers.lay_out(agent, self.invocation_id, at_once=True)
 
     async def _check_repeated(self, state: RunState, responses: list[dict[str, Any]]) -> None:
         """Accept answers that were given before.
@@ -275,8 +271,8 @@ class Run:
             state, _ = await self._runs.change(self.invocation_id, lambda now: now.again(generation))
         elif state.is_over or workflow is not None:
             raise RunFinishedError(f"run {self.invocation_id!r} is {state.phase}: only runs that failed are restarted")
-        if not await self._engine.schedule(RunKeys(self.invocation_id).workflow(state.generation), self.invocation_id):
-            await self._lay_out()
+        workflow = RunKeys(self.invocation_id).workflow(state.generation)
+        await self._lay_out(self._engine.schedule(workflow, self.invocation_id))
 
     def purge(self) -> None:
         """Remove what is kept of a run that is over, for good. Its session stays. Safe to repeat.

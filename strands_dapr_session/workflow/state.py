@@ -109,6 +109,10 @@ class RunState:
         """Whether there is something for a worker to do."""
         return not self.is_over and (self.phase != "waiting" or self.cancel)
 
+    def is_left_by(self, worker: str) -> bool:
+        """Tell whether a worker that died, and had it in hand or just let go of it, leaves it to others."""
+        return self.holder == worker or (self.is_due and not self.holder and bool(self.attempts))
+
     # -- what may happen to it -----------------------------------------------------------------------------------
 
     def begun(self, worker: str, claim: str, now: float) -> RunState:

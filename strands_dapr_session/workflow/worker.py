@@ -280,7 +280,7 @@ class AgentWorker:
                 await attending.look_around()
                 for card in await crew.look():
                     states = await runs.states(list(card.runs))
-                    left = [name for name, state in states.items() if state.holder == card.worker]
+                    left = [name for name, state in states.items() if state.is_left_by(card.worker)]
                     for invocation_id in left:
                         attending.adopt_soon(invocation_id)
                     if not left:

@@ -15,7 +15,10 @@ from strands_dapr_session import (
     RunFailedError,
     WorkflowUnavailableError,
     WrongApplicationError,
+    io_thread,
 )
+from strands_dapr_session.stores.locate import open_store
+from strands_dapr_session.workflow.offers import Offers
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
@@ -38,6 +41,31 @@ def test_a_run_may_be_submitted_before_there_is_a_worker(stage: Stage, monkeypat
     early.respond([{"interruptResponse": {"interruptId": question, "response": "yes"}}])
     (worker,) = stage.start("agent")
     assert str(early.result(timeout=30)).strip() == "thanks"
+    worker.kill()
+
+
+def test_a_run_that_dapr_accepts_and_forgets_is_taken_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dapr does so when the last worker leaves at that moment. Nobody waits for the result, which might help.
+    (worker,) = stage.start("agent")
+
+    async def forget(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr("strands_dapr_session.workflow.engine.Engine.schedule", forget)
+    monkeypatch.setattr("strands_dapr_session.workflow.engine.Engine.wake", forget)
+    run = stage.client().submit("agent", session_id="forgotten", prompt="ask forgotten")
+    stage.until(lambda: run.status().phase == "waiting", "the question")
+    question = run.status().interrupts[0]["id"]
+    run.respond([{"interruptResponse": {"interruptId": question, "response": "yes"}}])
+    stage.until(lambda: run.status().phase == "completed", "the end")
+    assert stage.counts("forgotten") == {1: 1}
+    # What is over is not laid out any more, nor what never was.
+    offers = Offers(open_store(stage.store))
+    io_thread.run_sync(offers.lay_out("agent", "never submitted", at_once=True))
+    stage.until(lambda: io_thread.run_sync(offers.look(["agent"])) == {"agent": {}}, "the offers to be taken away")
+    run.purge()
     worker.kill()
 
 

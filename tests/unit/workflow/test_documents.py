@@ -72,6 +72,16 @@ def test_the_state_of_a_run_survives_storage() -> None:
         Request.read(["agent", "session"], "key")
 
 
+def test_what_a_dead_worker_leaves_to_others() -> None:
+    fresh = RunState()
+    held = fresh.begun("worker", "claim", 1.0)
+    assert held.is_left_by("worker")
+    assert not held.is_left_by("another")
+    assert held.let_go("drained").is_left_by("worker")  # and perhaps died before it laid it out
+    for ended in (held.over("completed"), held.asking(({"id": "i"},)), fresh):
+        assert not ended.is_left_by("worker")
+
+
 def test_attempts_are_kept_by_the_dozen() -> None:
     state = RunState()
     for number in range(100):

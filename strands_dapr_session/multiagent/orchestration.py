@@ -178,10 +178,11 @@ class Orchestration:
                 f"invocation id {key!r} is that of an earlier run of {self.shape.orchestrator.id!r}. Only the last run "
                 "can hand out its result again; use an id of its own for each task."
             )
-        # Where nothing is recorded yet, it is the user who gave it a state to go on from, with `deserialize_state`.
-        if recorded is not None or not strands_compat.is_to_resume(self.shape.orchestrator):
+        # Where nothing is recorded yet, it is the user who gave it a state to go on from.
+        is_given = recorded is None and strands_compat.is_to_resume(self.shape.orchestrator)
+        if not is_given:
             self.shape.begin_anew(scope)
-        return Run(self.scope, key=key)
+        return Run(self.scope, key=key, is_given=is_given)
 
     def _resume(self, recorded: Recorded) -> Run:
         orchestrator, scope, last = self.shape.orchestrator, recorded.scope, recorded.invocation
@@ -260,7 +261,7 @@ class Orchestration:
             records += [run.note_result(name, result, None) for name, result in given.items()]
             run.visits = dict.fromkeys(given, 1)
         records.append(run.note_status(RUNNING, self.visit))
-        if run.is_answered:
+        if run.is_answered or run.is_given:
             records.append(run.note_interrupts(strip(self)))
         if run.counted is not None:
             records.append(run.note_batch(run.batch, run.counted))

@@ -263,7 +263,7 @@ class Root:
         if run is None or run.is_announced or run.is_answered or task is None:
             return
         if not run.is_resumed:
-            if strands_compat.answered_by(task):
+            if strands_compat.answered_by(task) and not run.is_given:
                 # What waited for them has gone on since this process looked. They are no task.
                 self._refuse()
                 raise self._answered_elsewhere()

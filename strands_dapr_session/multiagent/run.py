@@ -59,6 +59,7 @@ class Run:
         attempt: 1 for the first call that works on it.
         task: The task as it is recorded, packed; empty before it is known.
         is_resumed: It was begun by an earlier call.
+        is_given: It goes on from a state that the user gave to `deserialize_state`, and that no journal has.
         is_answered: It waited for answers of a person, and this call brings them.
         is_replayed: It has finished before; this call hands out its recorded result.
         is_announced: What this call does is written down.
@@ -83,6 +84,7 @@ class Run:
     attempt: int = 1
     task: bytes = b""
     is_resumed: bool = False
+    is_given: bool = False
     is_answered: bool = False
     is_replayed: bool = False
     is_announced: bool = False

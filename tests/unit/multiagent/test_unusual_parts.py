@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from strands import Agent
+from strands import Agent, tool
 from strands.agent import AgentResult
 from strands.agent.state import AgentState
 from strands.interrupt import Interrupt
@@ -14,6 +15,7 @@ from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import Status
 from strands.telemetry.metrics import EventLoopMetrics
 from strands.telemetry.tracer import Tracer
+from strands.types.exceptions import EventLoopException
 
 from strands_dapr_session import DaprSessionManager, UnfinishedRunError
 from strands_dapr_session.stores.memory import MemoryStore
@@ -137,6 +139,43 @@ def test_a_state_that_the_user_gives_is_where_the_run_begins_and_is_kept() -> No
     assert [each.model.calls != [] for each in last] == [False, False, True]  # type: ignore[attr-defined]
     assert str(finished.results["n0"].result).strip() == "done n0"
     assert [node.node_id for node in finished.execution_order] == ["n0", "n1", "n2"]
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_a_state_that_the_user_gives_may_wait_for_answers(kind: str) -> None:
+    """As when a session manager is given to what ran without one before."""
+    answered = []
+
+    @tool(context=True)
+    def ask(tool_context: Any) -> str:
+        """Ask."""
+        answered.append(tool_context.interrupt("may I"))
+        return "asked"
+
+    def build(store: MemoryStore | None, *turns: Any) -> Any:
+        manager = None if store is None else DaprSessionManager("s", store=store)
+        node = Agent(name="n0", model=ScriptedModel(turns), tools=[ask], callback_handler=None)
+        if kind == "swarm":
+            return Swarm([node], session_manager=manager)
+        builder = GraphBuilder().set_max_node_executions(9)
+        builder.add_node(node, "n0")
+        return (builder if manager is None else builder.set_session_manager(manager)).build()
+
+    without = build(None, [("ask", {})])
+    waiting = without("T")
+    answers: Any = [{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in waiting.interrupts]
+    store = MemoryStore()
+    dying = build(store, [("ask", {})], down)
+    dying.deserialize_state(without.serialize_state())
+    with contextlib.suppress(EventLoopException):  # a swarm ends FAILED instead
+        assert dying(answers).status == Status.FAILED
+    assert answered == ["yes"]
+
+    finished = build(store, [("ask", {})], "done")("T")
+
+    assert finished.status == Status.COMPLETED
+    assert str(finished.results["n0"].result).strip() == "done"
+    assert answered == ["yes"]
 
 
 def test_the_tracer_is_still_one() -> None:

@@ -13,7 +13,6 @@ from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_
 
 if TYPE_CHECKING:
     from strands import Agent
-    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recording
     from strands_dapr_session.records.view import InvocationView, ScopeView, View
@@ -107,8 +106,8 @@ def _check_owed(recording: Recording, scope: ScopeView, invocation: InvocationVi
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
     invocation = scope.invocation
     bodies = list(scope.messages)
-    messages: Messages = unpack_values(bodies, key=recording.name)
-    if any({"role", "content"} - message.keys() for message in messages):
+    messages: list[Any] = unpack_values(bodies, key=recording.name)
+    if any(type(message) is not dict or "role" not in message or "content" not in message for message in messages):
         raise DamagedDataError(recording.name, "a recorded message has no role or no content")
     if agent.messages and not recording.transcript and messages:
         logger.warning(

@@ -67,10 +67,13 @@ def _with_segments(view: View, checkpoint: str, log: Log) -> Iterator[View]:
     for segment in log.segments:
         key = segment.run.keys(log.layout)[0]
         first, bodies, _ = read_segment(key, joined(log.layout, segment.run, log.pieces))
-        found = {ordinal: body for ordinal, body in enumerate(bodies, first) if ordinal in missing}
+        ordinals = range(first, first + len(bodies))
+        found: Iterator[tuple[int, bytes]] = zip(ordinals, bodies, strict=True)
+        if not missing.issuperset(ordinals):  # seldom: some were trimmed
+            found = ((ordinal, body) for ordinal, body in found if ordinal in missing)
         if view.bodies is not None:
             view.bodies.update(found)
-        missing.difference_update(found)
+        missing.difference_update(ordinals)
         yield view
     if missing:
         raise DamagedDataError(checkpoint, f"message {min(missing)} is live, but in no segment that the head names")

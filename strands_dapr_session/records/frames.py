@@ -74,7 +74,7 @@ def open_sealed(key: str, data: bytes, *, max_bytes: int = MAX_PAYLOAD_BYTES) ->
     _, version, flags, checksum = _HEAD.unpack_from(data)
     if version != FORMAT_VERSION:
         _refuse_version(key, version)
-    body = data[_HEAD.size :]
+    body = memoryview(data)[_HEAD.size :]  # a copy would take as long as the checksum
     if checksum != _checksum(key, flags, body):
         raise DamagedDataError(key, "the checksum does not match: altered, cut short, or copied from another key")
     if flags & ~_KNOWN_FLAGS:
@@ -85,16 +85,16 @@ def open_sealed(key: str, data: bytes, *, max_bytes: int = MAX_PAYLOAD_BYTES) ->
         return _decompress(key, body, max_bytes)
     if len(body) > max_bytes:
         raise DamagedDataError(key, f"{len(body)} bytes, more than the {max_bytes} that are allowed here")
-    return body
+    return bytes(body)
 
 
-def _checksum(key: str, flags: int, body: bytes) -> bytes:
+def _checksum(key: str, flags: int, body: bytes | memoryview) -> bytes:
     digest = hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES)
     digest.update(b"%d %d %s" % (FORMAT_VERSION, flags, key.encode()))
     return digest.digest()
 
 
-def _decompress(key: str, body: bytes, max_bytes: int) -> bytes:
+def _decompress(key: str, body: memoryview, max_bytes: int) -> bytes:
     if len(body) < _LENGTH.size:
         raise DamagedDataError(key, "cut short")
     (length,) = _LENGTH.unpack_from(body)

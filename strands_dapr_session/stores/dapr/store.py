@@ -48,7 +48,9 @@ _FIRST_PAGE_KEYS = 40
 """As many of the longest slots that a journal writes fit into one message, see `journal.commit`."""
 
 _SHORT = 96 * 1024
-"""Bytes up to which values may go along with those of unknown sizes."""
+"""Bytes that a value of unknown size is taken for."""
+
+_FIRST_PAGE_BYTES = _FIRST_PAGE_KEYS * _SHORT
 
 _LARGEST_PAGE_KEYS = 128
 _PAGE_BYTES = 2 * 1024 * 1024
@@ -164,13 +166,15 @@ class DaprStore(StateStore):
         wanted = list(dict.fromkeys(keys))
         if len(wanted) == 1 or not self._traits.bulk_reads:
             return await self._get_each(wanted)
-        known = {key: size for key, size in (sizes or {}).items() if size > _SHORT}
+        known = sizes or {}
         rest = [key for key in wanted if key not in known]
         # Of the rest, how long the values are shows only when they are here. One page of it gives the measure.
         first, rest = rest[:_FIRST_PAGE_KEYS], rest[_FIRST_PAGE_KEYS:]
-        pages = [first, *_pages([key for key in wanted if key in known], known)]
-        measured, *others = await asyncio.gather(*map(self._get_page, pages))
-        page = _page_keys(len(first), sum(len(entry.value) for entry in measured.values()))
+        room = min(_PAGE_BYTES, _FIRST_PAGE_BYTES - len(first) * _SHORT)
+        along = _fitting([key for key in wanted if known.get(key, _SHORT + 1) <= _SHORT], known, room)
+        apart = [key for key in wanted if key in known and key not in along]
+        measured, *others = await asyncio.gather(*map(self._get_page, [[*first, *along], *_pages(apart, known)]))
+        page = _page_keys(len(first), sum(len(entry.value) for key, entry in measured.items() if key not in known))
         others += await asyncio.gather(*(self._get_page(rest[at : at + page]) for at in range(0, len(rest), page)))
         for more in others:
             measured |= more
@@ -228,6 +232,17 @@ class DaprStore(StateStore):
             concurrency=common_v1.StateOptions.CONCURRENCY_FIRST_WRITE, consistency=self._consistency
         )
         return common_v1.StateItem(key=key, value=value, options=options)
+
+
+def _fitting(keys: list[str], sizes: Mapping[str, int], room: int) -> dict[str, None]:
+    """Choose the first of some keys, whose values fit into some room."""
+    chosen: dict[str, None] = {}
+    for key in keys[: _LARGEST_PAGE_KEYS - _FIRST_PAGE_KEYS]:
+        room -= sizes[key]
+        if room < 0:
+            break
+        chosen[key] = None
+    return chosen
 
 
 def _pages(keys: list[str], sizes: Mapping[str, int]) -> list[list[str]]:

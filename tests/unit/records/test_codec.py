@@ -260,3 +260,30 @@ def test_the_value_is_captured_when_it_is_packed() -> None:
     packed = pack_value(value)
     value["a"].append(2)
     assert unpack_value(packed) == {"a": [1]}
+
+
+@given(st.lists(values, max_size=6), st.integers(0, 5))
+def test_many_values_are_those_that_each_is_alone(several: list[Any], place: int) -> None:
+    packed = [pack_value(value) for value in several]
+    packed.insert(min(place, len(packed)), pack_value({"long": "x" * 40_000}))
+    assert same(unpack_values(packed), [unpack_value(each) for each in packed])
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        [b"\x92\x01", b"\x02", b"\x03\x04"],  # as many values as there should be, when read in one go
+        [b"\x01\x02", b""],
+        [b"\x01", b"\x02\x03"],
+        [b"\x01", b"", b"\x02"],
+        [b"\x01", b"\xd6\xff\x00\x00\x00\x00"],
+        [b"\xdd\x7f\xff\xff\xff"],
+        [b"\x91" * 2000],
+    ],
+    ids=repr,
+)
+def test_of_many_values_each_is_whole(packed: list[bytes]) -> None:
+    with pytest.raises(DamagedDataError):
+        [unpack_value(each) for each in packed]
+    with pytest.raises(DamagedDataError, match="k"):
+        unpack_values(packed, key="k")

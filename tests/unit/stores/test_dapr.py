@@ -251,6 +251,18 @@ async def test_pages_follow_the_sizes_that_the_caller_knows(store: DaprStore, si
     assert len(sidecar.requests("GetState")) == 1
 
 
+async def test_short_values_of_known_size_go_with_those_of_unknown_size(store: DaprStore, sidecar: FakeSidecar) -> None:
+    unknown, known = [f"unknown{n}" for n in range(38)], [f"known{n}" for n in range(12)]
+    for name in [*unknown, *known]:
+        sidecar.values[name] = bytes(60_000), "1"
+    assert len(await io_thread.run(store.get_many([*known, *unknown], sizes=dict.fromkeys(known, 60_000)))) == 50
+    # At once, and however long the others turn out to be: room is left for the longest slots.
+    assert [len(request.keys) for request in sidecar.requests("GetBulkState")] == [38 + 3, 9]
+    sidecar.calls.clear()
+    assert len(await io_thread.run(store.get_many([*known, *unknown], sizes=dict.fromkeys(known, 10)))) == 50
+    assert [len(request.keys) for request in sidecar.requests("GetBulkState")] == [50]
+
+
 async def test_a_page_that_is_too_long_is_read_in_halves(store: DaprStore, sidecar: FakeSidecar) -> None:
     names = [f"k{n}" for n in range(20)]
     for name in names:

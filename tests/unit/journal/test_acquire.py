@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import pytest
 
 from strands_dapr_session.errors import SessionBusyError
-from strands_dapr_session.journal.acquire import Claim, Wish, acquire, give_back
+from strands_dapr_session.journal.acquire import Claim, Wish, _Patience, acquire, give_back
+from strands_dapr_session.journal.commit import LONGEST_SLOT
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
 from strands_dapr_session.records.records import Acquired, Noted
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Call, Fault, FaultyStore
 
+T = TypeVar("T")
 BEAT = "beat"
+
+
+@dataclass(frozen=True)
+class Release(Fault):
+    """The owner releases the journal just before a call is carried out."""
+
+    claim: Claim
+    store: MemoryStore
+
+    async def around(self, call: Call, apply: Callable[[], Awaitable[T]], store: FaultyStore) -> T:  # noqa: ARG002
+        await give_back(Context(self.store, OtherWorkers("other")), self.claim)
+        return await apply()
 
 
 @dataclass
@@ -187,3 +203,83 @@ async def test_records_too_long_for_the_slot_of_the_acquisition_are_left_out(sce
     assert claim.first == 1
     assert claim.log is not None
     assert claim.log.records(2)[1:] == [Noted("", "k", b"v")]
+
+
+async def test_looking_again_becomes_rarer(scene: Scene) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await scene.clock.sleep(seconds)
+
+    scene.context = replace(scene.context, sleep=sleep)
+    await scene.begin()
+    await scene.try_it()
+    assert pauses[:7] == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
+
+
+async def test_who_has_no_time_to_wait_does_not(scene: Scene) -> None:
+    await scene.begin()
+    scene.workers.alive = True
+    with pytest.raises(SessionBusyError):
+        await scene.try_it(busy_timeout=0)
+    assert scene.clock.now == 100
+
+
+async def test_a_lease_is_over_when_it_is_over(scene: Scene) -> None:
+    theirs = (await scene.begin()).record
+    patience = _Patience(scene.context, JournalSettings(on_busy="wait", busy_timeout=30.0))
+    assert not patience.is_over(theirs, 1, b"beat")
+    scene.clock.now += 1.9375
+    assert not patience.is_over(theirs, 1, b"beat")
+    scene.clock.now += 0.0625
+    assert patience.is_over(theirs, 1, b"beat")
+
+
+async def test_another_owner_is_no_sign_of_life(scene: Scene) -> None:
+    """Who would not wait for a live owner still takes over from one that came meanwhile and died."""
+    await scene.begin()
+
+    async def steal() -> None:
+        other = Context(scene.store, OtherWorkers("third", alive=False))
+        await acquire(other, Wish("s", "r", JournalSettings(lease=2.0), "third"))
+
+    scene.clock.meanwhile.append((100.5, steal))
+    claim = await scene.try_it("raise")
+    assert claim.before is not None
+    assert claim.before.acquisition == "third"
+    assert 2.5 <= scene.clock.now - 100 < 3.1
+
+
+async def test_a_release_is_seen_before_anybody_is_called_busy(scene: Scene) -> None:
+    theirs = await scene.begin()
+    scene.workers.alive = True
+    faulty = FaultyStore(scene.store)
+
+    def on_call(call: Call) -> Fault | None:
+        return Release(theirs, scene.store) if BEAT in call.keys else None
+
+    faulty.plan = on_call
+    scene.context = replace(scene.context, store=faulty)
+    claim = await scene.try_it("raise")
+    assert not claim.record.takeover
+    assert scene.clock.now == 100
+
+
+async def test_a_worker_without_a_heart_is_judged_by_its_commits(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    await scene.begin()
+    faulty = FaultyStore(scene.store)
+    scene.context = replace(scene.context, store=faulty)
+    monkeypatch.setattr(OtherWorkers, "heartbeat_key", lambda *_: None)
+    assert (await scene.try_it()).record.takeover
+    assert 2.0 <= scene.clock.now - 100 < 2.5
+    assert all(isinstance(key, str) for call in faulty.calls for key in call.keys)
+
+
+@pytest.mark.parametrize(("size", "first"), [(LONGEST_SLOT // 2, 1), (LONGEST_SLOT // 2 + 1, 0)])
+async def test_up_to_half_a_slot_goes_with_the_acquisition(scene: Scene, size: int, first: int) -> None:
+    record = encode_record(Noted("", "k", bytes(40_000)))
+    record = encode_record(Noted("", "k", bytes(40_000 + size - len(record))))
+    assert len(record) == size
+    claim = await acquire(scene.context, Wish("s", "r", JournalSettings(), "mine", (record,)))
+    assert claim.first == first

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
 
 from strands_dapr_session.errors import DamagedDataError, StoredDataError
+from strands_dapr_session.journal import commit
 from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, part_keys, prepare, read_records, write
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.layout import Layout
 from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, seal
 from strands_dapr_session.records.records import Noted, Record, Released
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import Entry, KeyConflict
@@ -46,6 +50,56 @@ def test_a_long_commit_has_parts_that_fit() -> None:
     assert not slot_of(SMALL).parts
     assert not slot_of([Noted("", "k", os.urandom(LONGEST_SLOT - 200))]).parts
     assert slot_of([Noted("", "k", os.urandom(LONGEST_SLOT))], 10**6).parts
+
+
+@pytest.mark.parametrize("longest", [LONGEST_SLOT, 50_000])
+def test_a_slot_may_be_as_long_as_it_may(longest: int) -> None:
+    near = longest - 1_000
+    size = near + longest - len(slot_of([Noted("", "k", os.urandom(near))], longest).value)
+    at_most, over = (slot_of([Noted("", "k", os.urandom(size + more))], longest) for more in (0, 1))
+    assert (len(at_most.value), at_most.parts) == (longest, ())
+    assert over.parts
+
+
+def sealed(*items: object) -> Entry:
+    return Entry(seal(LAYOUT.slot(7), pack_value(list(items))), "1")
+
+
+@pytest.mark.parametrize("count", [1, MAX_PAYLOAD_BYTES // 1024])
+def test_a_commit_may_have_many_parts(count: int) -> None:
+    assert len(part_keys(LAYOUT, 7, sealed(bytes(16), count, b"digest"))) == count
+
+
+@pytest.mark.parametrize("count", [-1, 0, MAX_PAYLOAD_BYTES // 1024 + 1])
+def test_a_commit_cannot_have_any_number_of_parts(count: int) -> None:
+    with pytest.raises(DamagedDataError, match="says that it has") as damaged:
+        part_keys(LAYOUT, 7, sealed(bytes(16), count, b"digest"))
+    assert damaged.value.key == LAYOUT.slot(7)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [(bytes(15), []), (bytes(17), []), ("0" * 16, []), (bytes(16),), (), (bytes(16), 2, []), (bytes(16), [], b"x"),
+     (bytes(16), 1, b"d", [])],
+    ids=repr,
+)  # fmt: skip
+def test_a_commit_has_an_id_and_records_or_a_manifest(items: tuple[object, ...]) -> None:
+    """And what is neither is blamed on the slot, not on parts that it does not have."""
+    entry = sealed(*items)
+    with suppress(DamagedDataError):
+        assert part_keys(LAYOUT, 7, entry) == []
+    with pytest.raises(DamagedDataError) as damaged:
+        read_records(LAYOUT, 7, entry, {})
+    assert damaged.value.key == LAYOUT.slot(7)
+
+
+def test_parts_cannot_unfold_to_more_than_a_payload_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, parts = entries(slot_of(LARGE))
+    monkeypatch.setattr(commit, "MAX_PAYLOAD_BYTES", 400_000)
+    assert read_records(LAYOUT, 7, entry, parts) == LARGE
+    monkeypatch.setattr(commit, "MAX_PAYLOAD_BYTES", 290_000)
+    with pytest.raises(DamagedDataError, match="allowed here"):
+        read_records(LAYOUT, 7, entry, parts)
 
 
 def test_two_commits_of_the_same_records_differ() -> None:

@@ -1,0 +1,88 @@
+"""What becomes of records that wait, when nothing more may be written."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from strands_dapr_session import io_thread
+from strands_dapr_session.errors import FencedError, StoreUnavailableError
+from strands_dapr_session.journal.committer import Committer
+from strands_dapr_session.records.records import Noted, Spliced
+from strands_dapr_session.records.wire import encode_record
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import FaultyStore
+from tests.unit.journal.journals import keys_of
+from tests.unit.journal.test_rules import Door, journal_in
+
+NOTE = encode_record(Noted("", "k", b"v"))
+
+
+async def owner(store: FaultyStore) -> Committer:
+    journal = journal_in(store)
+    await journal.acquire()
+    store.calls.clear()
+    return journal._committer()
+
+
+async def test_after_a_failure_nothing_is_taken_along() -> None:
+    store = FaultyStore(MemoryStore())
+    committer = await owner(store)
+    first, second = FencedError("first"), StoreUnavailableError("second")
+    committer.stop(first)
+    committer.stop(second)
+    committer.add([NOTE])
+    await io_thread.run(asyncio.sleep(0))
+    with pytest.raises(FencedError, match="first"):
+        await io_thread.run(committer.settled())
+    assert committer.failure is first
+    assert not committer.is_settled
+    assert store.calls == []
+
+
+async def test_no_records_are_no_commit() -> None:
+    store = FaultyStore(MemoryStore())
+    committer = await owner(store)
+    committer.add([])
+    await io_thread.run(committer.settled())
+    assert committer.is_settled
+    assert store.calls == []
+
+
+async def test_what_waits_when_it_is_stopped_is_never_written() -> None:
+    store, door = FaultyStore(MemoryStore()), Door()
+    committer = await owner(store)
+    before = len(keys_of(store))
+    store.plan = lambda _: door
+    committer.add([NOTE])
+    while not store.calls:  # noqa: ASYNC110 - called from another thread
+        await asyncio.sleep(0.001)
+    committer.add([NOTE])
+    waiting = asyncio.create_task(io_thread.run(committer.settled()))
+    await io_thread.run(asyncio.sleep(0))
+    committer.stop(FencedError("stopped"))
+    door.is_open = True
+    with pytest.raises(FencedError, match="stopped"):
+        await waiting
+    assert len(keys_of(store)) == before + 1  # what was on its way
+
+
+async def test_everybody_who_waits_is_told_when_their_own_records_are_safe() -> None:
+    store, doors = FaultyStore(MemoryStore()), [Door(), Door()]
+    committer = await owner(store)
+    store.plan = lambda call: doors[0] if call.keys[0].endswith(":2") else doors[1]
+    committer.add([NOTE])
+    first = asyncio.create_task(io_thread.run(committer.settled()))
+    while not store.calls:  # noqa: ASYNC110 - called from another thread
+        await asyncio.sleep(0.001)
+    committer.add([NOTE, encode_record(Spliced("", 0, 0, (b"x",)))])
+    second = asyncio.create_task(io_thread.run(committer.settled()))
+    await io_thread.run(asyncio.sleep(0))
+    doors[0].is_open = True
+    await first
+    assert not second.done()
+    assert not committer.is_settled
+    doors[1].is_open = True
+    await second
+    assert committer.is_settled

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from strands import ModelRetryStrategy
 from strands import interrupt as _interrupt
-from strands.telemetry.metrics import EventLoopCycleMetric
+from strands.telemetry.metrics import EventLoopCycleMetric, ToolMetrics
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
 from strands.types.exceptions import SessionException
@@ -423,6 +423,24 @@ def add_to_call(agent: Agent, usage: Mapping[str, int], cycles: int = 0) -> None
         _add(latest.usage, usage)
         nothing: Any = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
         latest.cycles.extend(EventLoopCycleMetric(f"earlier-{n}", dict(nothing)) for n in range(cycles))  # type: ignore[arg-type]
+
+
+def add_steps(agent: Agent, cycles: int, calls: Iterable[tuple[Mapping[str, Any], bool]]) -> None:
+    """Add what an earlier process did to an agent's metrics. How long it took nobody knows.
+
+    Args:
+        agent: The agent.
+        cycles: How many times the model was asked.
+        calls: Calls of tools that have ended, and whether they succeeded.
+    """
+    metrics: Any = agent.event_loop_metrics
+    metrics.cycle_count += cycles
+    for tool, succeeded in calls:
+        of_tool = metrics.tool_metrics.setdefault(tool["name"], ToolMetrics(dict(tool)))  # type: ignore[arg-type]
+        of_tool.tool = dict(tool)
+        of_tool.call_count += 1
+        of_tool.success_count += succeeded
+        of_tool.error_count += not succeeded
 
 
 def _add(target: Any, usage: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.records.codec import pack_value, unpack_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from strands import Agent
     from strands.agent import AgentResult
@@ -226,6 +226,24 @@ def same_prompt(asked: list[Any], given: Messages) -> bool:
 def tool_use_ids(message: Message) -> list[str]:
     """List the tool calls that a message asks for."""
     return [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
+
+
+def calls_in(messages: Messages, further: Iterable[Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """Find the calls of tools that have ended.
+
+    Args:
+        messages: What asks for them, and answers.
+        further: Results that are in no message yet. What is damaged among them somebody else complains about.
+
+    Yields:
+        Each call, and whether it succeeded.
+    """
+    blocks = [block for message in messages for block in message["content"]]
+    asked = {block["toolUse"]["toolUseId"]: block["toolUse"] for block in blocks if "toolUse" in block}
+    results = [*(block["toolResult"] for block in blocks if "toolResult" in block), *further]
+    for result in results:
+        if isinstance(result, dict) and result.get("toolUseId") in asked:
+            yield asked[result["toolUseId"]], result.get("status") == "success"
 
 
 def plain_prompt(messages: Messages) -> list[Any]:

@@ -44,13 +44,25 @@ def decode_output(text: str | None, model: Any) -> BaseModel | None:
     if text is None:
         return None
     try:
-        output: BaseModel = model.model_validate_json(text)
+        output = validate_output(text, model)
         if output.model_dump_json() == text:
             return output
     except (ValueError, AttributeError, TypeError):
         pass
     content = json.loads(text)
     return RecordedOutput(**content) if isinstance(content, dict) else RecordedOutput(root=content)  # type: ignore[call-arg]
+
+
+def validate_output(text: str, model: type[BaseModel]) -> BaseModel:
+    """Make an object of a type from recorded structured output, which names fields as they are called in Python.
+
+    Raises:
+        ValidationError: It is none of this type.
+    """
+    try:
+        return model.model_validate_json(text, by_alias=True, by_name=True)
+    except TypeError:  # before pydantic 2.11
+        return model.model_validate_json(text)
 
 
 def pack_result(result: AgentResult, invocation: Invocation) -> bytes:

@@ -19,6 +19,7 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import ConfigurationError, DamagedDataError
 from strands_dapr_session.hooks.in_doubt import policy_of, settle
+from strands_dapr_session.hooks.invocation import calls_in
 from strands_dapr_session.hooks.restore import restore_agent
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.strands_compat import LAST
@@ -88,11 +89,13 @@ class ResumeHook(HookProvider):
             return
         invocation.opening = None
         progress = invocation.progress
+        is_open = bool(recording.batch)
         if not recording.usage_is_live:
             strands_compat.add_totals(event.agent, progress.usage, progress.latency)
-        strands_compat.add_to_call(
-            event.agent, progress.usage_of_call, progress.batches_of_call - bool(recording.batch)
-        )
+            earlier = event.agent.messages[-progress.messages :] if progress.messages else []
+            calls = calls_in(earlier, map(unpack_value, recording.results.values()))
+            strands_compat.add_steps(event.agent, progress.batches - is_open, calls)
+        strands_compat.add_to_call(event.agent, progress.usage_of_call, progress.batches_of_call - is_open)
         recording.usage_is_live = True
         if invocation.answered:
             return

@@ -28,7 +28,7 @@ def encode_result(result: NodeResult) -> dict[str, Any]:
         UnencodableValueError: It is of a type that nobody could put together again.
     """
     return {
-        "value": _encode_value(result.result),
+        "value": encode_value(result.result),
         "status": result.status.value,
         "usage": dict(result.accumulated_usage),
         "metrics": dict(result.accumulated_metrics),
@@ -46,7 +46,7 @@ def decode_result(recorded: dict[str, Any], executor: Any) -> NodeResult:
         executor: What runs the node now; it knows the types and nodes that the result refers to.
     """
     return NodeResult(
-        result=_decode_value(recorded["value"], executor),
+        result=decode_value(recorded["value"], executor),
         status=Status(recorded["status"]),
         accumulated_usage=recorded["usage"],
         accumulated_metrics=recorded["metrics"],
@@ -56,7 +56,12 @@ def decode_result(recorded: dict[str, Any], executor: Any) -> NodeResult:
     )
 
 
-def _encode_value(value: Any) -> dict[str, Any]:
+def encode_value(value: Any) -> dict[str, Any]:
+    """Take apart what an agent, a graph or a swarm gave, or an exception.
+
+    Raises:
+        UnencodableValueError: It is of a type that nobody could put together again.
+    """
     if isinstance(value, AgentResult):
         return _encode_agent(value)
     if isinstance(value, MultiAgentResult):
@@ -66,7 +71,8 @@ def _encode_value(value: Any) -> dict[str, Any]:
     raise UnencodableValueError("result", f"{type(value).__name__} is not a result that Strands knows")
 
 
-def _decode_value(recorded: dict[str, Any], executor: Any) -> Any:
+def decode_value(recorded: dict[str, Any], executor: Any) -> Any:
+    """Put together again what `encode_value` took apart; see `decode_result`."""
     if recorded["type"] == "agent":
         return _decode_agent(recorded, executor)
     if recorded["type"] == "orchestrator":

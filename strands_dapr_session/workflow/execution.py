@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.invocation import INVOCATION_ID
+from strands_dapr_session.workflow import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +35,7 @@ _PATIENCE_AFTER_CANCEL = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The agent gave a result, in Strands' own form for storage."""
+    """The agent gave a result, as `outcome.pack` makes it."""
 
     result: dict[str, Any]
 
@@ -182,7 +183,7 @@ class Execution:
         if getattr(result, "stop_reason", None) == "cancelled" and self._reason == "cancel":
             self._has_finished = True
             return Stopped("cancel")
-        return Finished(result.to_dict())
+        return Finished(outcome.pack(result))
 
 
 def check_root(root: Any, request: Any) -> None:

@@ -26,6 +26,7 @@ from strands_dapr_session.workflow.stream import Follower
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
+    from pydantic import BaseModel
     from strands.agent import AgentResult
     from strands.multiagent.base import MultiAgentResult
 
@@ -84,20 +85,28 @@ class Run:
         await self._runs.request(self.invocation_id)
         return await self._runs.state(self.invocation_id)
 
-    def result(self, timeout: float | None = None) -> AgentResult | MultiAgentResult:
-        """Wait for its result: Strands' own, with the message and the stop reason, or the results of the nodes.
+    def result(
+        self, timeout: float | None = None, *, structured_output_model: type[BaseModel] | None = None
+    ) -> AgentResult | MultiAgentResult:
+        """Wait for its result: Strands' own, with what it cost in all its attempts, but without traces.
 
         Args:
             timeout: Seconds to wait. A run that waits for answers is waited for like any other.
+            structured_output_model: What the agent's structured output is to be an instance of. Without it, it is an
+                object of `RecordedOutput`, which has the same fields: ``.price``, ``.model_dump()``.
 
         Raises:
+            pydantic.ValidationError: The structured output is none of this model.
             RunFailedError: It failed. Its message says why; `restart` lets it go on.
             RunCancelledError: It was cancelled.
             RunTimeoutError: It is not over yet.
             RunNotFoundError: Nothing was submitted under this id.
             StoreError: The store cannot be read.
         """
-        return _of_strands(io_thread.run_sync(self._result(timeout)))
+        result = io_thread.run_sync(self._result(timeout))
+        from strands_dapr_session.workflow import outcome  # noqa: PLC0415 - who only submits need not import agents
+
+        return outcome.unpack(result, structured_output_model)
 
     async def _result(self, timeout: float | None) -> dict[str, Any]:
         await self._state()
@@ -315,12 +324,3 @@ def _answered(responses: list[dict[str, Any]]) -> list[str]:
     if not given:
         raise ConfigurationError("there must be at least one answer")
     return given
-
-
-def _of_strands(result: dict[str, Any]) -> AgentResult | MultiAgentResult:
-    """Make Strands' own result of what was stored."""
-    from strands.agent import AgentResult  # noqa: PLC0415 - a client that only submits need not import agents
-    from strands.multiagent.base import MultiAgentResult  # noqa: PLC0415
-
-    kind = AgentResult if result.get("type") == "agent_result" else MultiAgentResult
-    return kind.from_dict(result)

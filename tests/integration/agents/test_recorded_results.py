@@ -196,3 +196,29 @@ def test_a_hook_that_cancels_a_call_is_told_apart_from_a_result_that_is_handed_o
     refused = agent("on")
 
     assert (str(refused).strip(), refused.stop_reason, refused.structured_output) == ("no", "end_turn", None)
+
+
+@pytest.mark.parametrize(("where", "cycles"), [("elsewhere", 3), ("here", 4)])
+def test_what_was_done_before_a_failure_counts_in_the_metrics_once(where: str, cycles: int) -> None:
+    film = Film()
+    fails = [True]
+
+    def fail_once(_: Any) -> Any:
+        if fails:
+            fails.clear()
+            raise ValueError("no")
+        return "done"
+
+    script: Any = [[("look", {})], [("look", {}), ("look", {})], fail_once]
+    agent = build(manager(film), *script)
+    with pytest.raises(Exception, match="no"):
+        agent("go")
+    if where == "elsewhere":
+        agent = build(manager(film), *script)
+
+    metrics = agent("go").metrics
+
+    counts = metrics.tool_metrics["look"]
+    assert (counts.call_count, counts.success_count, counts.error_count) == (3, 3, 0)
+    assert metrics.accumulated_usage["inputTokens"] == 30
+    assert metrics.cycle_count == cycles  # it was asked in vain here, and nobody else knows

@@ -16,7 +16,10 @@ import pytest
 from dev.nursery import Child, Nursery
 from dev.servers import RedisServer, RedisState, WorkflowStack
 from strands_dapr_session import AgentClient, io_thread
+from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.registry import roots_of
+from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.ledger import Entry, Ledger
 from strands_dapr_session.workflow.crew import Card, list_cards
@@ -96,6 +99,17 @@ class Stage:
         """Wait until so many results of the open batch are in the journal."""
         journal = Journal(open_store(self.store), session_id, "default")
         self.until(lambda: len(journal.load_sync().scope("").results) == count, f"{count} results")
+
+    def recorded_anywhere(self, session_id: str, count: int) -> None:
+        """Wait until so many results of open batches are in a session, whatever its roots are called."""
+        store = open_store(self.store)
+
+        def found() -> bool:
+            roots = io_thread.run_sync(roots_of(Context(store, this_process), session_id))
+            views = [Journal(store, session_id, root).load_sync() for root in roots]
+            return sum(len(scope.results) for view in views for scope in view.scopes.values()) == count
+
+        self.until(found, f"{count} results")
 
     def worker_of(self, entry: Entry) -> Child:
         return next(worker for worker in self.workers if worker.pid == entry.pid)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
 from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.graph import Graph
@@ -93,6 +94,12 @@ def hang_thread(run: str, times: int) -> str:
     return f"answer {number}"
 
 
+@tool
+def fail() -> str:
+    """Fail."""
+    raise ValueError("no")
+
+
 class HangingModel(ScriptedModel):
     """Waits for a gate in the middle of an answer, the first few times that it is asked to: "hang model <run> <n>"."""
 
@@ -154,7 +161,7 @@ class Script(dict[str, Any]):
                 return [rest]
 
 
-TOOLS: list[Any] = [step, gated, blocked, deadly, hang, hang_thread, ask]
+TOOLS: list[Any] = [step, gated, blocked, deadly, hang, hang_thread, fail, ask]
 
 
 def build_agent(session_id: str, session_manager: DaprSessionManager) -> Agent:  # noqa: ARG001 - as users write it
@@ -195,7 +202,7 @@ def upgraded(version: str) -> Any:
     return build
 
 
-def build_pair(session_id: str, session_manager: DaprSessionManager) -> Graph:  # noqa: ARG001
+def build_pair(session_id: str, session_manager: DaprSessionManager | None) -> Graph:  # noqa: ARG001
     """Make a graph of two agents."""
     first = Agent(name="first", model=ScriptedModel(Script()), tools=TOOLS, callback_handler=None)
     second = Agent(name="second", model=ScriptedModel(["second done"] * 3), callback_handler=None)
@@ -205,8 +212,34 @@ def build_pair(session_id: str, session_manager: DaprSessionManager) -> Graph:  
     builder.add_node(second, "second")
     builder.add_edge("first", "second")
     builder.set_entry_point("first")
-    builder.set_session_manager(session_manager)
+    builder.set_max_node_executions(10)
+    if session_manager is not None:
+        builder.set_session_manager(session_manager)
     return builder.build()
+
+
+class Offer(BaseModel):
+    """An offer."""
+
+    price: int = Field(alias="inCents")
+
+
+def build_offering(session_id: str, session_manager: DaprSessionManager | None) -> Agent:  # noqa: ARG001
+    """Make an agent that ends with structured output, after the batch that its prompt names."""
+
+    def go_on(messages: Any) -> Any:
+        return [("step", {"run": messages[0]["content"][0]["text"], "n": 4}), ("fail", {})]
+
+    def begin(messages: Any) -> Any:
+        return batch(messages[0]["content"][0]["text"])[0]
+
+    return Agent(
+        model=ScriptedModel([begin, go_on, [("Offer", {"inCents": 3})]]),
+        tools=TOOLS,
+        session_manager=session_manager,
+        structured_output_model=Offer,
+        callback_handler=None,
+    )
 
 
 def build_hasty(session_id: str) -> Agent:
@@ -260,6 +293,7 @@ AGENTS: dict[str, Any] = {
     "v2": upgraded("2"),
     "pair": build_pair,
     "hasty": build_hasty,
+    "offering": build_offering,
     "broken": build_broken,
     "forgetful": build_forgetful,
     **LIMITED,

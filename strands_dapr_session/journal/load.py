@@ -284,9 +284,8 @@ async def _read_more(
 
 
 def _take(log: Log, entries: Mapping[str, Entry], numbers: Iterable[int]) -> None:
+    """Take slots up to the first that is not there; the numbers begin after the last that the log has."""
     for number in numbers:
-        if number <= log.end:
-            continue
         entry = entries.get(log.layout.slot(number))
         if entry is None:
             return

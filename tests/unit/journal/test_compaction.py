@@ -103,6 +103,10 @@ def _head(*sizes: int, live: bool = True) -> Head:
         ([100_000] * 7 + [9_000] * 7, 0),
         ([100_000] * 7 + [9_000] * 8, 8),
         ([100_000] * 8 + [9_000] * 3, 11),
+        ([512 * 1024 - 1] * 8, 8),
+        ([512 * 1024] * 8, 0),
+        ([1024] * 8, 8),
+        ([1023] * 20, 0),
     ],
     ids=lambda value: f"{len(value)}-{sum(value)}" if isinstance(value, list) else str(value),
 )

@@ -39,13 +39,16 @@ LAYOUT = Layout("s", "r", "i")
 
 @dataclass(frozen=True)
 class Overlooked(Fault):
-    """A key was not there yet when it was read, though others of the same call were read later."""
+    """A key was not there when it was read: not yet, or not any more, for something happens within the call."""
 
     key: str
+    what: Callable[[], Awaitable[object]] | None = None
 
     async def around(self, call: Call, apply: Callable[[], Awaitable[Any]], store: FaultyStore) -> Any:  # noqa: ARG002
         answer = dict(await apply())
         del answer[self.key]
+        if self.what is not None:
+            await self.what()
         return answer
 
 
@@ -94,10 +97,11 @@ async def test_a_log_of_any_length_is_read_from_its_head(more: int) -> None:
     log = await read_log(context, layout)
     assert (log.head.sequence, log.end) == (20, 20 + more)
     assert notes(log) == list(range(more))
-    again = log.only_head()
+    again, store = log.only_head(), FaultyStore(script.store)
     assert (again.slots, again.pieces) == ([], {})
-    assert await read_known(context, again) is not None
+    assert await read_known(context_of(store), again) is not None
     assert notes(again) == list(range(more))
+    assert layout.slot(20) not in store.calls[0].keys
 
 
 async def test_no_slot_is_asked_for_that_the_head_has_packed() -> None:
@@ -120,7 +124,9 @@ async def test_a_log_is_read_on_from_its_end(before: int, more: int) -> None:
     await script.store.create("extra", b"x")
     for number in range(before + 1, before + more + 1):
         await script.write(Noted("", "k", b"%d" % number))
-    further, others = await read_further(context, log, ["extra", "absent"])
+    faulty = FaultyStore(script.store)
+    further, others = await read_further(context_of(faulty), log, ["extra", "absent"])
+    assert faulty.count() == 1 + (more >= FIRST_LOOK) + (more >= FIRST_LOOK + LOOK_FURTHER)
     assert others["extra"].value == b"x"
     assert "absent" not in others
     assert notes(further) == list(range(2, before + more + 1))
@@ -212,19 +218,22 @@ async def test_a_slot_that_was_packed_and_deleted_meanwhile_is_not_lost() -> Non
         assert await script.pack()
 
     store = FaultyStore(script.store)
-
-    @dataclass(frozen=True)
-    class InTheMiddle(Fault):
-        async def around(self, call: Call, apply: Callable[[], Awaitable[Any]], store: FaultyStore) -> Any:  # noqa: ARG002
-            answer = dict(await apply())
-            del answer[layout.slot(1)]
-            await pack_twice()
-            return answer
-
-    store.plan = lambda call: InTheMiddle() if call.number == 1 else None
+    store.plan = lambda call: Overlooked(layout.slot(1), pack_twice) if call.number == 1 else None
     log = await read_log(context_of(store), layout)
     assert script.log is not None
     assert log.end == log.head.sequence == script.log.sequence
+
+
+async def test_a_piece_that_was_packed_anew_and_deleted_meanwhile_is_not_lost() -> None:
+    script, layout = await packed(10, 1)
+    log = await read_log(context_of(script.store), layout)
+    assert log.head.checkpoint is not None
+    key = log.head.checkpoint.keys(layout)[0]
+    store = FaultyStore(script.store)
+    store.plan = lambda call: Overlooked(key, script.pack) if call.number == 2 else None
+    again = await read_log(context_of(store), layout)
+    assert script.log is not None
+    assert again.end == again.head.sequence == script.log.sequence
 
 
 def long_note() -> Noted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -173,7 +174,7 @@ def tried(delay: float | None, at: float = 1000.0, attempt: int = 1) -> Tried:
     [(None, 1000, 0), (10, 1000, 10), (10, 1004, 6), (10, 1010, 0), (10, 2000, 0), (10, 900, 10), (0, 1000, 0)],
 )
 def test_what_is_left_of_a_pause(delay: float | None, now: float, left: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     assert retrying.seconds_left(tried(delay)) == left
 
 

@@ -84,10 +84,8 @@ class Heart:
                 interval = min(self._leases.values()) / _BEATS_PER_LEASE
                 await self._write()
         finally:
-            self._task = None
+            self._task = None  # whoever begins from here on starts another one
         await self._remove()
-        if self._leases and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._beat())
 
     async def _write(self) -> None:
         """Write one beat. One that gets lost does no harm: the next is on its way."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 import pytest
 
 from strands_dapr_session.journal.worker import Identity, ThisProcess, describe, this_process
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.frames import open_sealed, seal
 from strands_dapr_session.records.records import Acquired
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
@@ -116,6 +118,74 @@ def test_the_heartbeat_tells_others_what_was_given_up() -> None:
     assert not other.has_given_up(acquired(process.name, "a"), None)
     assert not other.has_given_up(acquired(process.name, "a"), value[:-1])
     assert value != process.heartbeat(2)[1]
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [None, 3, [1], [1, "a"], [1, {"a": 1}], [1, None], [1, ["a"], 2]],
+    ids=repr,
+)
+def test_what_is_no_heartbeat_gives_nothing_up(plain: object) -> None:
+    process = ThisProcess()
+    key, _ = process.heartbeat(1)
+    assert not ThisProcess().has_given_up(acquired(process.name, "a"), seal(key, pack_value(plain)))
+
+
+def test_a_collected_holder_is_given_up_once() -> None:
+    process, holder = ThisProcess(), Holder()
+    process.hold("a", holder)
+    process.hold("b", process)
+    del holder
+    gc.collect()
+    for _ in range(2):
+        key, value = process.heartbeat(1)
+        assert unpack_value(open_sealed(key, value), key=key) == [1, ["a"]]
+
+
+def test_a_worker_that_was_silent_for_a_lease_is_dead_until_it_is_heard_of() -> None:
+    process, other = ThisProcess(), replace(Identity.of_this_process(), token="ab" * 8, boot="another").name
+    assert process.is_alive(acquired(other)) is None
+    process.presume_dead(other)
+    assert process.is_alive(acquired(other)) is False
+    assert process.is_alive(acquired(other.replace("ab" * 8, "cd" * 8))) is None
+    process.presume_alive(other)
+    process.presume_alive(other)
+    assert process.is_alive(acquired(other)) is None
+
+
+@linux
+def test_a_neighbour_that_is_gone_is_dead() -> None:
+    process, here = ThisProcess(), Identity.of_this_process()
+    assert process.is_alive(acquired(replace(here, token="ab" * 8, started="1").name)) is False
+    assert process.is_alive(acquired(replace(here, token="ab" * 8).name)) is None
+    assert not replace(here, namespace="", started="1").is_gone(replace(here, namespace=""))
+
+
+def test_a_forked_worker_holds_nothing() -> None:
+    process, holder = ThisProcess(), Holder()
+    process.hold("a", holder)
+    process.presume_dead("x")
+    name = process.name
+    process.after_fork()
+    assert process.name != name
+    assert not process.holds("a")
+    assert not process._presumed_dead
+
+
+def test_workers_are_told_apart_in_messages() -> None:
+    identity = replace(Identity.of_this_process(), host="box", pid="7")
+    assert describe(identity.name) == "process 7 on 'box'"
+    assert describe("else") == "worker 'else'"
+
+
+def test_only_the_newest_that_were_given_up_are_told() -> None:
+    process, holder = ThisProcess(), Holder()
+    for number in range(300):
+        process.hold(f"{number}", holder)
+        process.let_go(f"{number}", released=False)
+    key, value = process.heartbeat(1)
+    _, given_up = unpack_value(open_sealed(key, value), key=key)
+    assert given_up == [f"{number}" for number in range(300 - 256, 300)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -124,12 +124,14 @@ class UnfinishedRunError(DurableSessionError):
 
     Attributes:
         task: The unfinished task.
+        invocation_id: The id under which its caller began it; None without one.
     """
 
-    def __init__(self, message: str, task: object) -> None:
+    def __init__(self, message: str, task: object, invocation_id: str | None = None) -> None:
         """Say what to do about the unfinished task."""
         super().__init__(message)
         self.task = task
+        self.invocation_id = invocation_id
 
 
 class LimitReachedError(DurableSessionError):

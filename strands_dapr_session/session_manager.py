@@ -247,20 +247,27 @@ class DaprSessionManager(SessionManager):
             raise ConfigurationError(f"{orchestrator.id!r} was not given this session manager")
         return root
 
-    def abandon(self, built: Any) -> None:
+    def abandon(self, built: Any, invocation_id: str | None = None) -> None:
         """Give up what an agent, graph or swarm has not finished, so that it takes something new. What it did stays.
+
+        Args:
+            built: The agent, graph or swarm.
+            invocation_id: Only if it was begun under this id.
 
         Raises:
             ConfigurationError: The graph or swarm is not of this session manager.
             DurableSessionError: It could not be recorded, or another live worker runs it.
         """
         if isinstance(built, Agent):
+            journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
+            last = journal.load_sync().scope(ROOT_SCOPE).invocation
+            if invocation_id is not None and (last is None or last.key != invocation_id):
+                return
             strands_compat.stop_waiting(built)
             self.sync_agent(built)
-            journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
             io_thread.run_sync(give_up(journal))
             return
-        io_thread.run_sync(self._root_of(built).give_up())
+        io_thread.run_sync(self._root_of(built).give_up(invocation_id))
 
     def restart(self, built: Any) -> None:
         """Let what is parked of an agent, graph or swarm be tried again; the next call does.

@@ -213,15 +213,18 @@ class Root:
         except RuntimeError:
             return  # it was released before
 
-    async def give_up(self) -> None:
+    async def give_up(self, key: str | None = None) -> None:
         """Give an unfinished run up: the next call begins anew.
+
+        Args:
+            key: Only if its caller gave it this id.
 
         Raises:
             DurableSessionError: It could not be recorded.
         """
         view = await self.acquire()
         recorded = Recorded.read(view.scope(ROOT))
-        if recorded is None or recorded.invocation.finished:
+        if recorded is None or recorded.invocation.finished or key not in {None, recorded.invocation.key}:
             await self.release()
             return
         self.journal.mistrust()
@@ -287,6 +290,7 @@ class Root:
             'pass unfinished="resume" to finish it whatever the task, or give it up with '
             "session_manager.abandon(orchestrator).",
             unfinished,
+            run.key,
         )
 
     def _are_answers_again(self, task: Any) -> bool:

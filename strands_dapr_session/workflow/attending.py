@@ -8,6 +8,7 @@ loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -26,6 +27,7 @@ from strands_dapr_session.errors import (
     StoreUnavailableError,
     TooLargeError,
     UnencodableValueError,
+    UnfinishedRunError,
 )
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
@@ -224,12 +226,14 @@ class Attending:
 
     # -- one attempt ---------------------------------------------------------------------------------------------
 
-    async def _work(self, invocation_id: str) -> Step | _Held:
+    async def _work(self, invocation_id: str) -> Step | _Held:  # noqa: PLR0911 - one for each reason to leave it
         state = await self._runs.state(invocation_id)
         if state.is_over:
             return "done"
         if self._is_held(invocation_id, state):
             return _Held()
+        if state.behind and not state.cancel and not (await self._runs.state(state.behind)).is_over:
+            return "later"
         request = await self._runs.request(invocation_id)
         if request.agent not in self._builds:
             known = ", ".join(sorted(self._builds))
@@ -290,9 +294,10 @@ class Attending:
 
     async def _finished(self, claim: Claim, result: dict[str, Any]) -> Step | _Held:
         try:
-            await self._runs.complete(claim, result)
+            state = await self._runs.complete(claim, result)
         except (TooLargeError, UnencodableValueError) as error:
             return await self._over(claim, "failed", type(error).__name__, str(error))
+        await self._let_others_go_on(claim, state)
         return "done"
 
     async def _raised(self, claim: Claim, error: BaseException) -> Step | _Held:
@@ -300,6 +305,8 @@ class Attending:
         logger.warning("invocation_id=<%s>, error=<%s: %s> | the attempt failed", claim.invocation_id, name, text)
         if isinstance(error, SessionBusyError):
             return await self._later(claim, "busy", text)
+        if isinstance(error, UnfinishedRunError) and error.invocation_id not in {None, claim.invocation_id}:
+            return await self._behind(claim, str(error.invocation_id), text)
         if isinstance(error, DriftError):
             await self._later(claim, "refused", text)
             self._refused.append(claim.invocation_id)
@@ -310,9 +317,33 @@ class Attending:
             return await self._later(claim, "failed", f"{name}: {text}", failed=True)
         return await self._over(claim, "failed", name, text)
 
+    async def _behind(self, claim: Claim, other: str, text: str) -> Step | _Held:
+        """Let a run wait until another one is over, which its workers or people are going to finish."""
+        try:
+            await self._runs.request(other)
+        except RunNotFoundError:
+            return await self._over(claim, "failed", UnfinishedRunError.__name__, text)
+        before, _ = await self._runs.change(other, lambda now: now.followed_by(claim.invocation_id))
+        if before.phase == "completed":
+            return await self._later(claim, "busy", text)
+        if before.is_over:
+            return await self._over(claim, "failed", UnfinishedRunError.__name__, text)
+        state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
+        return _Held() if state.holder else "later"
+
+    async def _let_others_go_on(self, claim: Claim, state: RunState) -> None:
+        """Tell the runs that waited for one which is over. If this is not heard, their workflows look after a while."""
+        for each in state.followers:
+            await self._runs.change(each, lambda now: now.its_turn(claim.invocation_id))
+            with contextlib.suppress(RunNotFoundError):  # it was purged
+                await self._offers.lay_out((await self._runs.request(each)).agent, each, at_once=True)
+
     async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
         state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))
-        return "done" if state.is_over else _Held()
+        if not state.is_over:
+            return _Held()
+        await self._let_others_go_on(claim, state)
+        return "done"
 
     async def _later(self, claim: Claim, ended: str, detail: str, *, failed: bool = False) -> Step | _Held:
         state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail, failed=failed))

@@ -152,7 +152,7 @@ class Execution:
     def _give_up(self) -> None:
         """Let the session take something new."""
         try:
-            strands_compat.session_manager_of(self._root).abandon(self._root)
+            strands_compat.session_manager_of(self._root).abandon(self._root, self._claim.invocation_id)
         except DurableSessionError as error:
             logger.warning(
                 "invocation_id=<%s>, error=<%s> | the cancelled run is unfinished in its session",

@@ -82,6 +82,8 @@ class RunState:
         answers: How often people have answered.
         interrupts: What it asks: the interrupts' ids, names and reasons.
         error: Why it failed: the type of the error and its message.
+        behind: The run of the same session that it waits for, as long as that one is not over; empty for none.
+        followers: The runs that wait for this one.
         misfit_since: Since when no worker that it was offered to could run it, in seconds since the epoch.
         attempts: The newest attempts, and the first.
     """
@@ -96,6 +98,8 @@ class RunState:
     answers: int = 0
     interrupts: tuple[dict[str, Any], ...] = ()
     error: tuple[str, str] = ("", "")
+    behind: str = ""
+    followers: tuple[str, ...] = ()
     misfit_since: float = 0.0
     attempts: tuple[Attempt, ...] = ()
 
@@ -107,7 +111,7 @@ class RunState:
     @property
     def is_due(self) -> bool:
         """Whether there is something for a worker to do."""
-        return not self.is_over and (self.phase != "waiting" or self.cancel)
+        return not self.is_over and (self.cancel or (self.phase != "waiting" and not self.behind))
 
     def is_left_by(self, worker: str) -> bool:
         """Tell whether a worker that died, and had it in hand or just let go of it, leaves it to others."""
@@ -120,7 +124,7 @@ class RunState:
         attempts = (*self.attempts, Attempt(worker, now))
         if len(attempts) > _KEPT_ATTEMPTS:
             attempts = (attempts[0], *attempts[2 - _KEPT_ATTEMPTS :])
-        return replace(self, phase="running", holder=worker, claim=claim, attempts=attempts, interrupts=())
+        return replace(self, phase="running", holder=worker, claim=claim, attempts=attempts, interrupts=(), behind="")
 
     def called(self) -> RunState:
         """The agent could be built, and is about to be called."""
@@ -136,6 +140,18 @@ class RunState:
             failures=self.failures + int(failed),
             misfit_since=self.misfit_since if ended == "refused" else 0.0,
         )
+
+    def put_off(self, other: str, detail: str) -> RunState:
+        """It has to wait until another run is over."""
+        return replace(self.let_go("put off", detail), behind=other)
+
+    def its_turn(self, other: str) -> RunState:
+        """What it waited for is over."""
+        return replace(self, behind="") if self.behind == other else self
+
+    def followed_by(self, other: str) -> RunState:
+        """Another run waits until this one is over."""
+        return self if self.is_over or other in self.followers else replace(self, followers=(*self.followers, other))
 
     def asking(self, interrupts: tuple[dict[str, Any], ...]) -> RunState:
         """The attempt ended with questions."""
@@ -191,6 +207,8 @@ class RunState:
             "answers": self.answers,
             "interrupts": list(self.interrupts),
             "error": list(self.error),
+            "behind": self.behind,
+            "followers": list(self.followers),
             "misfit_since": self.misfit_since,
             "attempts": [[each.worker, each.began, each.ended, each.detail] for each in self.attempts],
         }
@@ -217,6 +235,8 @@ class RunState:
                 answers=int(value["answers"]),
                 interrupts=tuple({"id": str(each["id"]), **each} for each in value["interrupts"]),
                 error=(str(error_type), str(message)),
+                behind=str(value["behind"]),
+                followers=tuple(map(str, value["followers"])),
                 misfit_since=float(value["misfit_since"]),
                 attempts=tuple(
                     Attempt(str(worker), float(began), str(ended), str(detail))

@@ -44,7 +44,8 @@ async def open_questions(root: Any, claim: Claim, store: StateStore) -> tuple[di
     if invocation is not None and invocation.key != claim.invocation_id:
         raise UnfinishedRunError(
             f"session {claim.request.session_id!r} waits for answers to run {invocation.key!r}. Answer or cancel that "
-            "one first, then restart this one.",
+            "one first.",
             unpack_prompt(invocation.prompt)[0] if is_agent else None,
+            invocation.key,
         )
     return tuple({"id": id_, "name": each.get("name"), "reason": each.get("reason")} for id_, each in asked.items())

@@ -19,8 +19,11 @@ from strands_dapr_session import (
     RunNotWaitingError,
     RunTimeoutError,
     UnknownAgentError,
+    io_thread,
 )
+from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.keys import redis_keys
+from strands_dapr_session.workflow.runs import Runs
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
@@ -71,17 +74,98 @@ def test_an_answer_lets_a_run_go_on_also_when_no_worker_was_left(stage: Stage, c
         run.respond(yes)
 
 
-def test_a_session_that_waits_takes_no_other_run_until_it_is_answered(stage: Stage, client: AgentClient) -> None:
-    first = client.submit("agent", session_id="shared", prompt="ask first")
+# -- runs of one session ----------------------------------------------------------------------------------------------
+
+
+def put_off(stage: Stage, run: Run) -> None:
+    stage.until(lambda: [each.ended for each in run.status().attempts] == ["put off"], "it to wait for its turn")
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_waits_until_people_have_answered_another_one(stage: Stage, client: AgentClient, agent: str) -> None:
+    session = f"queue-{agent}"
+    first = client.submit(agent, session_id=session, prompt=f"ask {session}")
     waiting(stage, first)
-    second = client.submit("agent", session_id="shared", prompt="say second")
-    with pytest.raises(RunFailedError, match=first.invocation_id) as failed:
+    others = [client.submit(agent, session_id=session, prompt=f"say {number}") for number in range(3)]
+    for other in others:
+        put_off(stage, other)
+        assert first.invocation_id in other.status().attempts[0].detail
+    others[0].cancel()  # which is nothing to do with what the session waits for
+    with pytest.raises(RunCancelledError):
+        others[0].result(timeout=30)
+    assert first.status().phase == "waiting"
+    first.respond(answer(first, "yes"))
+    assert first.result(timeout=30) is not None
+    assert [entry["answer"] for entry in stage.entries("answered", session)] == ["yes"]
+    for number in (1, 2):
+        assert str(number) in str(others[number].result(timeout=30))
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_goes_on_when_the_one_before_it_is_cancelled(stage: Stage, client: AgentClient, agent: str) -> None:
+    session = f"cancelled-{agent}"
+    first = client.submit(agent, session_id=session, prompt=f"ask {session}")
+    waiting(stage, first)
+    second = client.submit(agent, session_id=session, prompt="say second")
+    put_off(stage, second)
+    first.cancel()
+    assert "second" in str(second.result(timeout=30))
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_that_was_never_begun_is_cancelled_without_harm_to_others(
+    stage: Stage, client: AgentClient, agent: str
+) -> None:
+    """As when its cancellation was there before any worker saw it."""
+    session = f"harmless-{agent}"
+    first = client.submit(agent, session_id=session, prompt=f"ask {session}")
+    waiting(stage, first)
+    runs = Runs(open_store(stage.store))
+    io_thread.run_sync(runs.change(f"{session}-2", lambda now: now.to_cancel()))
+    second = client.submit(agent, session_id=session, prompt="say second", invocation_id=f"{session}-2")
+    with pytest.raises(RunCancelledError):
+        second.result(timeout=30)
+    first.respond(answer(first, "yes"))
+    assert first.result(timeout=30) is not None
+    assert stage.counts(session) == {1: 1}
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_a_run_comes_after_one_whose_worker_was_killed(stage: Stage, client: AgentClient, agent: str) -> None:
+    """Whichever of the two a worker takes first: what is owed is finished first, and none of it twice."""
+    session = f"owed-{agent}"
+    name = f"{agent}-owed={agent}"
+    (victim,) = stage.start(name)
+    first = client.submit(f"{agent}-owed", session_id=session, prompt=f"batch {session}")
+    stage.started(session, 3)
+    stage.recorded_anywhere(session, 2)
+    others = [client.submit(f"{agent}-owed", session_id=session, prompt=f"say {number}") for number in range(3)]
+    victim.kill()
+    stage.open(session)
+    (heir,) = stage.start(name)
+    assert str(first.result(timeout=60)).strip().startswith("done" if agent == "agent" else "first: done")
+    for number, other in enumerate(others):
+        assert str(number) in str(other.result(timeout=60))
+    assert stage.counts(session) == {1: 1, 2: 1, 3: 2}
+    heir.kill()
+
+
+def test_a_run_that_failed_does_not_hold_up_its_session(client: AgentClient) -> None:
+    first = client.submit("agent", session_id="failed-before", prompt="raise no luck")
+    with pytest.raises(RunFailedError, match="no luck"):
+        first.result(timeout=30)
+    second = client.submit("agent", session_id="failed-before", prompt="say second")
+    assert str(second.result(timeout=30)).strip() == "second"
+
+
+def test_a_graph_that_failed_is_to_be_restarted_before_its_session_takes_something_else(client: AgentClient) -> None:
+    first = client.submit("pair", session_id="failed-graph", prompt="raise no luck")
+    with pytest.raises(RunFailedError, match="no luck"):
+        first.result(timeout=30)
+    second = client.submit("pair", session_id="failed-graph", prompt="say second")
+    with pytest.raises(RunFailedError, match="has not finished the task 'raise no luck'") as failed:
         second.result(timeout=30)
     assert failed.value.error_type == "UnfinishedRunError"
-    first.respond(answer(first, "yes"))
-    assert str(first.result(timeout=30)).strip() == "thanks"
-    second.restart()
-    assert str(second.result(timeout=30)).strip() == "second"
 
 
 # -- cancelling -------------------------------------------------------------------------------------------------------

@@ -46,14 +46,10 @@ class Heart:
         return heart
 
     def begin(self, acquisition: str, lease: float) -> None:
-        """Beat for an acquisition."""
+        """Beat for an acquisition while this process holds it. The key goes when it has held none for a beat."""
         self._leases[acquisition] = lease
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._beat())
-
-    def end(self, acquisition: str) -> None:
-        """Beat no more for an acquisition. The key goes when nothing has been running for a beat."""
-        self._leases.pop(acquisition, None)
 
     def bury(self, owner: Acquired) -> None:
         """Remove the heartbeat of a worker whose journal this one took over.
@@ -68,7 +64,6 @@ class Heart:
 
     async def stop(self) -> None:
         """Remove the key: the process is about to end."""
-        self._leases.clear()
         if self._task is not None:
             self._task.cancel()
         await self._remove()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -94,8 +93,6 @@ class Tenure:
     def _let_go(self, *, released: bool) -> None:
         if self.is_of_this_process:
             this_process.let_go(self.acquisition, released=released)
-            with contextlib.suppress(RuntimeError):  # at exit, when every heart is stopped anyway
-                io_thread.call_soon(lambda: Heart.of(self._context.store).end(self.acquisition))
 
     async def _return(self, claim: Claim) -> None:
         """Release what nobody waits for any more."""

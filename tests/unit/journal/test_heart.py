@@ -67,7 +67,6 @@ class Body:
 
     def end(self, acquisition: str) -> None:
         this_process.let_go(acquisition, released=True)
-        self.heart.end(acquisition)
 
     def forget(self, acquisition: str) -> None:
         del self.holders[acquisition]

@@ -24,6 +24,7 @@ from strands_dapr_session.records.records import (
     Spliced,
     ToolFinished,
     ToolStarted,
+    Tried,
 )
 from strands_dapr_session.records.view import KEPT_FINISHED, KEPT_FINISHED_BYTES, FinishedInvocation, View
 
@@ -242,3 +243,163 @@ def test_a_view_without_bodies_says_so() -> None:
         _ = lean.scope("").messages
     lean.apply(Spliced("", 1, 0, (b"y",)))
     assert lean.next_ordinal == 2
+
+
+def busy_view(**options: bool) -> View:
+    """A view with something of everything."""
+    view = View(**options)
+    for record in (
+        Acquired("a", "w", takeover=False, lease=3.0),
+        SegmentsPlanned(("p", "q")),
+        SegmentsPlanned(("r",)),
+        InvocationStarted("", "i", "key", b"p", b"f", 1),
+        Spliced("", 0, 0, (b"zero", b"one", b"two")),
+        Spliced("", 1, 1, (b"new", b"er")),
+        InvocationFinished("", "i", "completed", b"r"),
+        InvocationStarted("g", "j", None, b"p", b"f", 1),
+        ToolStarted("g", "u1", "name"),
+        ToolFinished("g", "u2", b"result"),
+        Tried("g", "u3", 1, b"e", 1.0, 2.0),
+        DocumentSet("g", "state", b"v"),
+        Noted("g", "kind", b"n"),
+    ):
+        view.apply(record)
+    view.sequence = 7
+    return view
+
+
+def test_a_copy_without_messages_has_everything_else_and_is_a_copy() -> None:
+    view = busy_view()
+    copy = view.without_bodies()
+    assert copy.bodies is None
+    with pytest.raises(RuntimeError, match="keeps no messages"):
+        _ = copy.scope("").messages
+    for name in ("sequence", "owner", "finished", "planned", "next_ordinal"):
+        assert getattr(copy, name) == getattr(view, name), name
+    assert copy.planned == ["p", "q", "r"]
+    names = ("path", "ordinals", "documents", "results", "started", "tries", "invocation", "notes")
+    for path, scope in view.scopes.items():
+        assert {name: getattr(copy.scopes[path], name) for name in names} == {
+            name: getattr(scope, name) for name in names
+        }
+    before = [list(view.scope("").ordinals), dict(view.scope("g").results), dict(view.finished), list(view.planned)]
+    for record in (
+        Spliced("", 0, 1, ()),
+        ToolFinished("g", "u4", b"more"),
+        InvocationStarted("", "k", "other key", b"p", b"f", 1),
+        InvocationFinished("", "k", "completed", b"r"),
+        SegmentsPlanned(("s",)),
+        ToolStarted("g", "u5", "name"),
+        Tried("g", "u6", 1, b"e", 1.0, 2.0),
+        DocumentSet("g", "state", b"w"),
+        Noted("g", "kind", b"m"),
+    ):
+        copy.apply(record)
+    after = [list(view.scope("").ordinals), dict(view.scope("g").results), dict(view.finished), list(view.planned)]
+    assert before == after
+    scope = view.scope("g")
+    assert (scope.documents, scope.notes, set(scope.started), set(scope.tries)) == (
+        {"state": b"v"}, {"kind": b"n"}, {"u1"}, {"u3"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("keep_dropped", [True, False])
+def test_messages_that_are_live_no_more_are_let_go_unless_asked(*, keep_dropped: bool) -> None:
+    view = busy_view(keep_dropped=keep_dropped)
+    assert view.scope("").messages == [b"zero", b"new", b"er", b"two"]
+    assert list(view.scope("").ordinals) == [0, 3, 4, 2]
+    assert sorted(view.bodies or {}) == ([0, 1, 2, 3, 4] if keep_dropped else [0, 2, 3, 4])
+    view.apply(ScopeClosed(""))
+    assert sorted(view.bodies or {}) == ([0, 1, 2, 3, 4] if keep_dropped else [])
+
+
+def test_a_view_without_messages_only_counts() -> None:
+    view = busy_view(keep_bodies=False)
+    assert view.bodies is None
+    assert view.next_ordinal == 5
+    assert list(view.scope("").ordinals) == [0, 3, 4, 2]
+    view.apply(ToolFinished("g", "u9", b"x"))
+    view.apply(Spliced("g", 0, 0, (Derived(pack_value({"role": "user", "content": None}), ("u9",)),)))
+    assert len(view.scope("g").ordinals) == 1
+    with pytest.raises(DamagedDataError):
+        view.apply(Spliced("g", 0, 0, (Derived(b"no template", ()),)))
+
+
+def test_closing_the_root_closes_every_scope_and_closing_one_its_own() -> None:
+    view = View()
+    view.apply(Acquired("a", "w", takeover=False, lease=3.0))
+    for path in ("", "g", "g/x", "gg", "h"):
+        view.apply(Noted(path, "k", b"v"))
+    view.apply(ScopeClosed("g"))
+    assert set(view.scopes) == {"", "gg", "h"}
+    view.apply(ScopeClosed(""))
+    assert view.scopes == {}
+
+
+def test_how_a_tool_ended_is_known() -> None:
+    view = View()
+    for record in (
+        Acquired("a", "w", takeover=False, lease=3.0),
+        ToolStarted("", "u", "name"),
+        Tried("", "u", 1, b"e", 1.0, 2.0),
+    ):
+        view.apply(record)
+    scope = view.scope("")
+    assert (scope.started, scope.tries["u"].attempt) == ({}, 1)
+    view.apply(ToolStarted("", "u", "name"))
+    assert (set(scope.started), set(scope.tries)) == ({"u"}, {"u"})
+    view.apply(ToolFinished("", "u", b"r"))
+    assert (scope.started, scope.tries, scope.results) == ({}, {}, {"u": b"r"})
+    view.apply(Tried("", "v", 1, b"e", 1.0, 2.0))
+    view.apply(ToolStarted("", "w", "name"))
+    view.apply(Spliced("", 0, 0, (pack_value({"role": "assistant", "content": []}),)))
+    assert (scope.started, scope.tries, scope.results) == ({}, {}, {})
+
+
+ANSWER = pack_value({"role": "assistant", "content": []})
+
+
+@pytest.mark.parametrize(
+    ("splice", "is_over"),
+    [
+        (Spliced("", 2, 0, (ANSWER,)), True),
+        (Spliced("", 2, 0, (b"x", ANSWER, b"y")), True),
+        (Spliced("", 2, 0, (b"x",)), False),
+        (Spliced("", 0, 1, (ANSWER,)), False),  # changed, not appended
+        (Spliced("", 0, 0, (ANSWER,)), False),  # put before others
+        (Spliced("", 1, 1, (ANSWER,)), False),  # the last one, changed
+        (Spliced("", 1, 1, (b"x", ANSWER)), True),  # and one more
+    ],
+    ids=repr,
+)
+def test_an_answer_that_is_appended_opens_the_next_batch(splice: Spliced, *, is_over: bool) -> None:
+    view = View()
+    view.apply(Acquired("a", "w", takeover=False, lease=3.0))
+    view.apply(Spliced("", 0, 0, (b"a", b"b")))
+    view.apply(ToolFinished("", "u", b"r"))
+    view.apply(splice)
+    assert (view.scope("").results == {}) is is_over
+
+
+@pytest.mark.parametrize(("size", "kept"), [(KEPT_FINISHED_BYTES // 4, 4), (KEPT_FINISHED_BYTES // 4 + 1, 3)])
+def test_finished_invocations_have_so_many_bytes_together(size: int, kept: int) -> None:
+    view = View()
+    view.apply(Acquired("a", "w", takeover=False, lease=3.0))
+    for number in [0, 1, 2, 3, 4, 2]:  # the same id again is the newest again
+        identity = f"{number} {len(view.finished)} {view.next_ordinal}"
+        view.apply(InvocationStarted("", identity, f"{number}", bytes(size - 1), b"f", 1))
+        view.apply(InvocationFinished("", identity, "completed", b"r"))
+    assert list(view.finished) == ["1", "3", "4", "2"][-kept:]
+
+
+def test_nobody_writes_to_what_nobody_owns() -> None:
+    view = View()
+    for record in (Released("a"), Noted("", "k", b"v"), SegmentsPlanned(()), ScopeClosed("")):
+        with pytest.raises(DamagedDataError, match="nobody owns the journal"):
+            view.apply(record, key="the key")
+    view.apply(Acquired("a", "w", takeover=False, lease=3.0))
+    with pytest.raises(DamagedDataError, match="somebody who does not own it") as refused:
+        view.apply(Released("b"), key="the key")
+    assert refused.value.key == "the key"
+    with pytest.raises(DamagedDataError, match="as if it had been released"):
+        view.apply(Acquired("b", "w", takeover=False, lease=3.0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import sleep  # by name: a user's test that replaces `asyncio.sleep` must not shorten pauses
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from strands.hooks import (
@@ -119,6 +120,25 @@ class RetryHook(HookProvider):
         strands_compat.stand_down(event.agent)
         if policy.wants(event.exception):
             event.retry = await _note(recording, MODEL_CALL, event.exception, policy)
+            if not event.retry:
+                _give_up_on(event.exception)
+
+
+def _give_up_on(error: BaseException) -> None:
+    """Mark an error as one that a policy has tried often enough, for whoever might try again what it came from."""
+    with suppress(AttributeError, TypeError):  # it takes no attributes
+        error.strands_dapr_session_given_up = True  # type: ignore[attr-defined]
+
+
+def was_given_up_on(error: BaseException | None) -> bool:
+    """Tell whether a policy has made its last attempt at what failed with this error."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if getattr(error, "strands_dapr_session_given_up", False):
+            return True
+        error = error.__cause__
+    return False
 
 
 async def _note(recording: Recording, what: str, error: BaseException, policy: RetryPolicy) -> bool:

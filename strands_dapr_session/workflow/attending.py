@@ -29,6 +29,7 @@ from strands_dapr_session.errors import (
     UnencodableValueError,
     UnfinishedRunError,
 )
+from strands_dapr_session.hooks.retrying import was_given_up_on
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
@@ -313,7 +314,7 @@ class Attending:
             return await self._misfit(claim.invocation_id, claim.request.agent, name, text)
         if isinstance(error, (StoreUnavailableError, OwnershipError)):
             return await self._later(claim, "failed", f"{name}: {text}")
-        if isinstance(error, self._settings.retry_on):
+        if isinstance(error, self._settings.retry_on) and not was_given_up_on(error):
             return await self._later(claim, "failed", f"{name}: {text}", failed=True)
         return await self._over(claim, "failed", name, text)
 

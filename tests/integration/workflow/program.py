@@ -100,18 +100,29 @@ def fail() -> str:
     raise ValueError("no")
 
 
+@tool
+def flaky(run: str, times: int) -> str:
+    """Lose the connection the first few times."""
+    number = begin_hanging(run)
+    if number <= times:
+        raise ConnectionError(f"failure {number}")
+    return f"answer {number}"
+
+
 class HangingModel(ScriptedModel):
     """Waits for a gate in the middle of an answer, the first few times that it is asked to: "hang model <run> <n>"."""
 
     async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
         """Stream the turn that the messages ask for."""
         prompt, *_ = self._position(messages)
-        if not prompt.startswith("hang model"):
+        if not prompt.startswith(("hang model", "flaky model")):
             async for event in super().stream(messages, *args, **kwargs):
                 yield event
             return
-        _, _, run, times = prompt.split()
+        kind, _, run, times = prompt.split()
         number = begin_hanging(run)
+        if kind == "flaky" and number <= int(times):
+            raise ConnectionError(f"failure {number}")
         async for event in ScriptedModel([f"answer {number}"]).stream(messages):
             yield event
             if "messageStart" in event and number <= int(times):
@@ -152,7 +163,7 @@ class Script(dict[str, Any]):
                 return [*([("step", {"run": name, "n": n})] for n in range(1, int(count) + 1)), "done"]
             case "ask":
                 return [[("ask", {"question": rest}), ("step", {"run": rest, "n": 1})], "thanks"]
-            case "hang":
+            case "hang" | "flaky":
                 name, run, times = rest.split()
                 return [[(name, {"run": run, "times": int(times)})], echo]
             case "raise":
@@ -161,7 +172,7 @@ class Script(dict[str, Any]):
                 return [rest]
 
 
-TOOLS: list[Any] = [step, gated, blocked, deadly, hang, hang_thread, fail, ask]
+TOOLS: list[Any] = [step, gated, blocked, deadly, hang, hang_thread, flaky, fail, ask]
 
 
 def build_agent(session_id: str, session_manager: DaprSessionManager) -> Agent:  # noqa: ARG001 - as users write it
@@ -271,8 +282,16 @@ LIMITED: dict[str, Any] = {
     "model-again": limited(AT_ONCE, model=LIMIT),
     "invocation": limited(invocation=2 * LIMIT),
     "silence": limited(silence=LIMIT),
+    "model-twice": limited(RetryPolicy(max_attempts=2, first_delay=0), model=LIMIT / 2),
 }
 """Builders of agents that may not hang, by what is limited."""
+
+
+def build_persistent(session_id: str) -> Agent:
+    """Make an agent that tries everything four times, and may lose its worker once at the same place."""
+    retry = RetryPolicy(max_attempts=4, first_delay=LIMIT, factor=1, jitter=0)
+    manager = DaprSessionManager(session_id, lease=1.5, max_attempts=2, retry=retry)
+    return Agent(model=HangingModel(Script()), tools=TOOLS, session_manager=manager, callback_handler=None)
 
 
 def build_broken(session_id: str) -> Agent:
@@ -294,6 +313,7 @@ AGENTS: dict[str, Any] = {
     "pair": build_pair,
     "hasty": build_hasty,
     "offering": build_offering,
+    "persistent": build_persistent,
     "broken": build_broken,
     "forgetful": build_forgetful,
     **LIMITED,

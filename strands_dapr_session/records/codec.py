@@ -34,6 +34,15 @@ _CHECK_LENGTHS_FROM = 32 * 1024
 """Bytes from which lengths are checked before anything is built. A list is allocated as long as it claims to be, and
 nested ones may each claim the length of the data: harmless below, gigabytes above."""
 
+MOST_CONTAINERS = 1024 * 1024
+"""Lists, dicts, tuples and sets that one value may hold, together. An empty list is one byte in the store and eighty in
+memory, a dict of one item three and two hundred and fifty: without a limit, 64 MiB of them, the most that is read at
+one go, would become five gigabytes. With it, containers become a quarter of a gigabyte at most, and other values some
+twenty times their bytes."""
+
+_HEADERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
+"""The bytes with which maps and arrays begin. They may be in text and numbers too."""
+
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -51,8 +60,19 @@ def pack_value(value: object, *, path: str = "value") -> bytes:
         The bytes, the same for equal values with the same order of keys.
 
     Raises:
-        UnencodableValueError: Something inside would not survive; the error names the place.
+        UnencodableValueError: Something inside would not survive, and the error names the place, or it has more
+            containers than `MOST_CONTAINERS`.
     """
+    packed = _pack(value, path)
+    if _may_hold_too_many(packed):
+        try:
+            _unpack(packed, 0, _Count())
+        except _TooManyError as error:
+            raise UnencodableValueError(path, str(error)) from error
+    return packed
+
+
+def _pack(value: object, path: str) -> bytes:
     try:
         packed: bytes = msgpack.packb(value, strict_types=True)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -88,7 +108,7 @@ def unpack_value(data: bytes, *, key: str = "value") -> Any:
         DamagedDataError: The bytes are no such value, or exceed a limit. Nothing in them is ever executed.
     """
     try:
-        return _unpack(data, 0)
+        return _unpack(data, 0, _Count() if _may_hold_too_many(data) else None)
     except DamagedDataError:
         raise
     except Exception as error:
@@ -144,11 +164,17 @@ def _pack_piecewise(value: object, path: str) -> bytes:
     return packed
 
 
-def _unpack(data: bytes, depth: int) -> Any:
+def _unpack(data: bytes, depth: int, count: _Count | None) -> Any:
     if len(data) >= _CHECK_LENGTHS_FROM:
         _check_lengths(data)
     value = msgpack.unpackb(
-        data, raw=False, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=_EXTENSIONS[depth]
+        data,
+        raw=False,
+        strict_map_key=False,
+        unicode_errors="surrogatepass",
+        ext_hook=_EXTENSIONS[depth] if count is None else partial(_extension, depth, count),
+        object_hook=count,
+        list_hook=count,
     )
     # The library makes timestamps, extension type -1, without asking. The byte is in no text, and rare elsewhere.
     if b"\xff" in data and _holds_timestamp(value):
@@ -200,6 +226,29 @@ def _holds_timestamp(value: Any) -> bool:
     return False
 
 
+class _TooManyError(ValueError):
+    """A value has too many containers."""
+
+
+class _Count:
+    """Counts the containers of one value while they are made."""
+
+    def __init__(self) -> None:
+        self._left = MOST_CONTAINERS
+
+    def __call__(self, made: Any) -> Any:
+        """Count one more."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooManyError(f"it holds more than {MOST_CONTAINERS} lists, dicts, tuples and sets")
+        return made
+
+
+def _may_hold_too_many(data: bytes) -> bool:
+    """Tell whether the containers of a value must be counted: each takes a byte at least, and begins with a header."""
+    return len(data) > MOST_CONTAINERS and len(data) - len(data.translate(None, _HEADERS)) > MOST_CONTAINERS
+
+
 def _check_lengths(data: bytes) -> None:
     """Refuse data that is shorter than its own lengths claim."""
     reader = msgpack.Unpacker(None, max_buffer_size=len(data), strict_map_key=False)
@@ -207,7 +256,7 @@ def _check_lengths(data: bytes) -> None:
     reader.skip()
 
 
-def _extension(depth: int, code: int, data: bytes) -> Any:
+def _extension(depth: int, count: _Count | None, code: int, data: bytes) -> Any:
     if code == BIG_INT:
         return int.from_bytes(data, "big", signed=True)
     if code == BYTEARRAY:
@@ -217,11 +266,11 @@ def _extension(depth: int, code: int, data: bytes) -> Any:
         raise ValueError(f"extension type {code} is unknown")
     if depth + 1 >= len(_EXTENSIONS):
         raise ValueError("nested too deeply")
-    items = _unpack(data, depth + 1)
+    items = _unpack(data, depth + 1, count)
     if type(items) is not list:
         raise ValueError(f"extension type {code} holds no list")
     return make(items)
 
 
 _COLLECTIONS: dict[int, Callable[[list[Any]], Any]] = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
-_EXTENSIONS = tuple(partial(_extension, depth) for depth in range(MAX_WRAPPED + 1))
+_EXTENSIONS = tuple(partial(_extension, depth, None) for depth in range(MAX_WRAPPED + 1))

@@ -10,6 +10,7 @@ import enum
 import gc
 import math
 import struct
+import tracemalloc
 from typing import Any
 from unittest.mock import Mock
 
@@ -19,6 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strands_dapr_session.errors import DamagedDataError, UnencodableValueError
+from strands_dapr_session.records import codec
 from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
 from strands_dapr_session.records.plain import MAX_DEPTH, MAX_WRAPPED
 
@@ -287,3 +289,51 @@ def test_of_many_values_each_is_whole(packed: list[bytes]) -> None:
         [unpack_value(each) for each in packed]
     with pytest.raises(DamagedDataError, match="k"):
         unpack_values(packed, key="k")
+
+
+CONTAINERS: list[tuple[Any, int]] = [
+    ([[]] * 99, 100),
+    ([{}] * 99, 100),
+    ([{"a": [0]}] * 50, 101),
+    ([(1,)] * 99, 100),
+    ((set(), frozenset([1]), *[[]] * 97), 100),
+    ([((), [[]] * 30)] * 3, 1 + 3 * 33),
+    (["é" * 1000, b"\x90" * 1000], 1),
+    ({n: {} for n in range(99)}, 100),
+]
+
+
+@pytest.mark.parametrize(("value", "count"), CONTAINERS, ids=lambda value: repr(value)[:20])
+def test_a_value_may_hold_so_many_containers(value: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack_value(value)
+    for limit in (count - 1, count):
+        monkeypatch.setattr(codec, "MOST_CONTAINERS", limit)
+        if limit < count and len(packed) > limit:
+            with pytest.raises(UnencodableValueError, match="holds more than"):
+                pack_value(value, path="x")
+            with pytest.raises(DamagedDataError, match="holds more than") as damaged:
+                unpack_value(packed, key="k")
+            assert damaged.value.key == "k"
+        else:
+            assert pack_value(value) == packed
+            assert unpack_value(packed) == value
+
+
+def test_containers_in_many_tuples_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack_value([([[]] * 50,)] * 10)
+    monkeypatch.setattr(codec, "MOST_CONTAINERS", 300)
+    with pytest.raises(DamagedDataError, match="holds more than 300"):
+        unpack_value(packed)
+
+
+def test_a_forged_value_is_refused_before_it_fills_the_memory() -> None:
+    many = 4 * codec.MOST_CONTAINERS
+    forged = b"\xdd" + many.to_bytes(4, "big") + b"\x90" * many
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedDataError, match="holds more than"):
+            unpack_value(forged)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * codec.MOST_CONTAINERS

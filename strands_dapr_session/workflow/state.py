@@ -123,7 +123,7 @@ class RunState:
         """A worker takes it."""
         attempts = (*self.attempts, Attempt(worker, now))
         if len(attempts) > _KEPT_ATTEMPTS:
-            attempts = (attempts[0], *attempts[2 - _KEPT_ATTEMPTS :])
+            attempts = (attempts[0], *attempts[1 - _KEPT_ATTEMPTS :])
         return replace(self, phase="running", holder=worker, claim=claim, attempts=attempts, interrupts=(), behind="")
 
     def called(self) -> RunState:

@@ -261,8 +261,8 @@ def _tell_resiliency(metadata: Any) -> None:
     names = ", ".join(sorted(each.name for each in getattr(metadata, "resiliencies", ())))
     if names:
         logger.warning(
-            "app_id=<%s>, resiliencies=<%s> | Dapr's own retries and timeouts are safe and make fencing and takeovers "
-            "slower; a timeout for workflow actors delivers runs again that are under way. See docs/workers.md",
+            "app_id=<%s>, resiliencies=<%s> | Dapr's own retries and timeouts are safe, and those for the store make "
+            "fencing and takeovers slower. See docs/workers.md",
             metadata.id,
             names,
         )

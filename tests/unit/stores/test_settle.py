@@ -67,6 +67,10 @@ async def test_a_successful_write_reads_nothing() -> None:
     store = FaultyStore(MemoryStore())
     await settle_create(store, "k", b"1")
     assert [call.verb for call in store.calls] == ["create"]
+    etag = await etag_of(store, "k", b"1")
+    store.calls.clear()
+    await settle_replace(store, "k", b"2", etag)
+    assert [call.verb for call in store.calls] == ["replace"]
 
 
 @pytest.mark.parametrize("fault", [None, LoseReply(), LoseRequest(), RefuseOwn()])

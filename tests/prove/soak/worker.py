@@ -21,6 +21,7 @@ CALLS = 6
 """Calls that a session lives for; the last one deletes it."""
 
 _SAMPLE_EVERY = 2.0
+_PAUSE = 0.2
 
 
 @tool
@@ -73,7 +74,8 @@ def work(store: str, ledger: Ledger, seed: int, sessions: int, until: float) -> 
             calls += _next_call(session, store, ledger)
         except DurableSessionError as error:
             ledger.note("refused", session=session, error=type(error).__name__)
-            time.sleep(chance.random() * 0.2)
+        # Users and models take their time: without any, a soak is one of the scheduler and of the sidecar's queue.
+        time.sleep(chance.random() * _PAUSE)
         if time.time() - sampled > _SAMPLE_EVERY:
             sampled = time.time()
             ledger.note("sample", calls=calls, **sample())

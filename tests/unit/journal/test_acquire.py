@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from strands_dapr_session.errors import SessionBusyError
-from strands_dapr_session.journal.acquire import Claim, Wish, _Patience, acquire, give_back
+from strands_dapr_session.journal.acquire import Claim, Position, Wish, _Patience, acquire, give_back
 from strands_dapr_session.journal.commit import LONGEST_SLOT
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.log_writer import LogWriter
@@ -283,3 +283,13 @@ async def test_up_to_half_a_slot_goes_with_the_acquisition(scene: Scene, size: i
     assert len(record) == size
     claim = await acquire(scene.context, Wish("s", "r", JournalSettings(), "mine", (record,)))
     assert claim.first == first
+
+
+async def test_an_owner_that_is_known_and_lives_is_waited_for(scene: Scene) -> None:
+    theirs = await scene.begin()
+    scene.workers.alive = True
+    known = Position(theirs.layout, theirs.slot.number, theirs.stamp, theirs.record, own=False)
+    wish = Wish("s", "r", JournalSettings(on_busy="raise"), "mine")
+    with pytest.raises(SessionBusyError):
+        await acquire(scene.context, wish, known)
+    assert len(scene.store.keys()) == 2

@@ -33,6 +33,11 @@ def test_long_payloads_are_compressed_when_that_helps() -> None:
     assert len(seal(KEY, TEXT, compress=False)) == len(TEXT) + OVERHEAD_BYTES
 
 
+def test_short_payloads_are_left_as_they_are() -> None:
+    assert len(seal(KEY, b"x" * 255)) == 255 + OVERHEAD_BYTES
+    assert len(seal(KEY, b"x" * 256)) < 100
+
+
 @pytest.mark.parametrize("payload", [b"short", TEXT])
 def test_every_flipped_bit_is_noticed(payload: bytes) -> None:
     sealed = seal(KEY, payload)
@@ -101,7 +106,10 @@ def test_the_longest_payload_can_be_limited() -> None:
     for payload in (b"x" * 101, b"x" * 1000):
         with pytest.raises(DamagedDataError, match="more than the 100"):
             open_sealed(KEY, seal(KEY, payload), max_bytes=100)
-    assert open_sealed(KEY, seal(KEY, b"x" * 100), max_bytes=100) == b"x" * 100
+    for length in (100, 1000):
+        assert open_sealed(KEY, seal(KEY, b"x" * length), max_bytes=length) == b"x" * length
+        with pytest.raises(DamagedDataError, match="allowed here"):
+            open_sealed(KEY, seal(KEY, b"x" * length), max_bytes=length - 1)
 
 
 @given(st.binary(max_size=100))

@@ -24,6 +24,7 @@ from strands_dapr_session.records.records import (
     Spliced,
     ToolFinished,
     ToolStarted,
+    Tried,
 )
 from strands_dapr_session.records.wire import decode_record, encode_record
 
@@ -43,6 +44,7 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(SegmentsPlanned, st.lists(text, max_size=3).map(tuple)),
     st.builds(Noted, text, text, st.binary()),
     st.builds(ScopeClosed, text),
+    st.builds(Tried, text, text, counts, st.binary(), st.floats(0, 1e12), st.none() | st.floats(0, 1e6)),
 )
 
 
@@ -71,6 +73,22 @@ def test_a_record_comes_back(record: Record) -> None:
         [4, "", 0, 0, [[b"t"]]],
         [4, "", 0, 0, [[b"t", [1]]]],
         [9, "key"],
+        [1, "a", "w", True, float("inf")],
+        [1, "a", "w", True, "3"],
+        [1, "a", "w", True, True],
+        [1, "a", "w", True, None],
+        [3, "", "i", 1, b"p", b"f", 1],
+        [3, "", "i", None, b"p", b"f", 1.0],
+        [4, "", 0, 0, {}],
+        [4, "", 0, 0, None],
+        [4, "", 0, 0, [["t", []]]],
+        [4, "", 0, 0, [(b"t", [])]],
+        [4, "", 0, 0, [[b"t", [], 1]]],
+        [7, "", "n", "text"],
+        [9, [1]],
+        [12, "", "u", 1, b"e", 1.0, -1.0],
+        [12, "", "u", 1, b"e", 1.0, "soon"],
+        [12, "", "u", 1, b"e", None, 1.0],
     ],
     ids=repr,
 )

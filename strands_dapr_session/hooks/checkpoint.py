@@ -23,6 +23,7 @@ from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
 from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, policy_of
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
@@ -31,7 +32,7 @@ from strands_dapr_session.hooks.parking import last_words
 from strands_dapr_session.hooks.results import complete_result
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
-from strands_dapr_session.records.records import ToolFinished, ToolStarted
+from strands_dapr_session.records.records import Derived, DocumentSet, Spliced, ToolFinished, ToolStarted
 from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording, Recordings
-    from strands_dapr_session.records.records import DocumentSet, Record
+    from strands_dapr_session.records.records import Record
     from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ _runs_for: Final[ContextVar[Invocation | None]] = ContextVar("strands_dapr_sessi
 class CheckpointHooks(HookProvider):
     """Records an agent's execution: owns the journal for an invocation, and commits every step of it.
 
-    Commits start at once and travel while the model thinks. They are awaited at two places: before a tool starts, and
-    before the caller gets the result.
+    Commits start at once and travel while the model thinks; what only repeats other records may wait a moment for the
+    next ones. They are awaited at two places: before a tool starts, and before the caller gets the result.
     """
 
     def __init__(self, recordings: Recordings) -> None:
@@ -155,7 +156,11 @@ class CheckpointHooks(HookProvider):
         # Thorough: the caller may have changed any message since the last call.
         with recording.lock:
             changes = recording.changes(agent, thorough=True)
-            recording.journal.append(*first, *changes, recording.note_status(RUNNING))
+            # A visit that begins says nothing that the orchestrator's records do not. An attempt, though, must count
+            # whatever becomes of it.
+            waits = recording.visit is not None and not invocation.resumed
+            append = recording.journal.append_with_next if waits else recording.journal.append
+            append(*first, *changes, recording.note_status(RUNNING))
 
     async def _end_lost_calls(self, recording: Recording, agent: Agent) -> None:
         """End an invocation whose call is over without having told us.
@@ -259,7 +264,10 @@ class CheckpointHooks(HookProvider):
         # What a conversation manager did before the model was asked goes with the answer. Without one it is not
         # recorded: the manager does it again, to what it was done to before, when the model is asked again.
         thorough = is_answer and strands_compat.edits_history_midway(event.agent)
-        self._record(recording, event.agent, thorough=thorough)
+        if event.message["role"] == "user":
+            self._record_user_message(recording, event.agent)
+        else:
+            self._record(recording, event.agent, thorough=thorough)
 
     async def _outside(self, recording: Recording, agent: Agent, message: Message) -> None:
         """Record a message that was added while no invocation runs, as a direct tool call does."""
@@ -389,6 +397,19 @@ class CheckpointHooks(HookProvider):
             await recording.ownership.end(recording, agent, records)
 
     @staticmethod
+    def _record_user_message(recording: Recording, agent: Agent) -> None:
+        """Record a message of the user, which may travel with what follows from it if its contents are recorded."""
+        progress, prompt = recording.running.progress, recording.running.prompt
+        try:
+            with recording.lock:
+                changes = recording.changes(agent, thorough=False)
+                waits = all(_is_known(record, is_prompt=progress.messages <= len(prompt)) for record in changes)
+                (recording.journal.append_with_next if waits else recording.journal.append)(*changes)
+        except DurableSessionError as error:
+            recording.fail(error)
+            raise
+
+    @staticmethod
     def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
         try:
             with recording.lock:
@@ -396,6 +417,17 @@ class CheckpointHooks(HookProvider):
         except DurableSessionError as error:
             recording.fail(error)
             raise
+
+
+def _is_known(record: Record, *, is_prompt: bool) -> bool:
+    """Tell whether a record only repeats what others say: a prompt, results of tools, and the count of messages."""
+    match record:
+        case Spliced():
+            return is_prompt or all(type(body) is Derived for body in record.bodies)
+        case DocumentSet():
+            return record.name == PROGRESS
+        case _:
+            return False
 
 
 def _is_late(recording: Recording) -> bool:

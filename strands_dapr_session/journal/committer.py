@@ -1,4 +1,8 @@
-"""Carries records from any thread to the log: one commit at a time, and what becomes ready meanwhile goes together."""
+"""Carries records from any thread to the log: one commit at a time, and what becomes ready meanwhile goes together.
+
+A commit starts at once, unless all that is ready can wait for what comes next (see `Committer.add_with_next`). That
+saves the round trip that whoever comes next would have to wait out before its own.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 _TOGETHER: Final = 1024 * 1024
 """Bytes above which nothing further joins a commit, so that a small record does not wait for megabytes."""
+
+
+_LONGEST_WAIT: Final = 0.005
+"""Seconds after which records that wait for the next ones travel without them. A model takes much longer."""
 
 
 class Committer:
@@ -48,6 +56,8 @@ class Committer:
         self._added = 0
         self._acknowledged = 0
         self._running = False
+        self._hurried = False  # something that is ready must not wait
+        self._timed = False
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.failure: DurableSessionError | None = None
 
@@ -63,15 +73,29 @@ class Committer:
 
     def add(self, records: Sequence[bytes]) -> None:
         """Take encoded records along, all of them in one commit; does nothing after a failure."""
+        if self._make_ready(records) and self._hurry():
+            io_thread.call_soon(self._start)
+
+    def add_with_next(self, records: Sequence[bytes]) -> None:
+        """Do the same, but let them wait for others for a moment: until some are added, or somebody waits for them."""
+        if self._make_ready(records) and not self._running:
+            io_thread.call_soon(self._start_later)
+
+    def _make_ready(self, records: Sequence[bytes]) -> bool:
         with self._lock:
             if self.failure is not None or not records:
-                return
+                return False
             self._ready.append(records)
             self._added += len(records)
-            start = not self._running
-            self._running = True
-        if start:
-            io_thread.call_soon(self._start)
+        return True
+
+    def _hurry(self) -> bool:
+        """Let nothing wait that is ready; tells whether commits must be started for that."""
+        with self._lock:
+            self._hurried = bool(self._ready)
+            start = self._hurried and not self._running
+            self._running = self._running or start
+        return start
 
     def stop(self, reason: DurableSessionError) -> None:
         """Write nothing more. What is on its way may still arrive."""
@@ -98,12 +122,24 @@ class Committer:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((ticket, waiter))
+        if self._hurry():
+            self._start()
         await waiter
 
     def _start(self) -> None:
         task = asyncio.get_running_loop().create_task(self._run())
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+    def _start_later(self) -> None:
+        if not self._timed:
+            self._timed = True
+            asyncio.get_running_loop().call_later(_LONGEST_WAIT, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self._timed = False
+        if self._hurry():
+            self._start()
 
     async def _run(self) -> None:
         try:
@@ -129,8 +165,13 @@ class Committer:
             self._packer.start(self._log.layout, plan, slot.number)
 
     def _take(self) -> list[bytes]:
-        """Take what goes into the next commit."""
+        """Take what goes into the next commit; nothing while all of it can wait."""
         with self._lock:
+            if not self._hurried:
+                self._running = False
+                if self._ready:
+                    self._start_later()
+                return []
             size = count = 0
             for group in self._ready:
                 size += sum(map(len, group))
@@ -139,6 +180,7 @@ class Committer:
                 count += 1
             records = [record for group in self._ready[:count] for record in group]
             self._ready = self._ready[count:]
+            self._hurried = bool(self._ready)
             self._running = bool(records)
             return records
 

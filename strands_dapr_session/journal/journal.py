@@ -221,18 +221,30 @@ class Journal:
             TooLargeError: Together they are longer than a commit may be. Nothing is written.
         """
         with self._lock:
-            committer = self._committer()
-            if committer.failure is not None:
-                return
-            encoded = _encode(records)
-            for record in records:
-                try:
-                    self._view.apply(record)
-                except DamagedDataError as error:
-                    mistake = UnencodableValueError(type(record).__name__, error.reason)
-                    committer.stop(mistake)
-                    raise mistake from error
-            committer.add(encoded)
+            self._committer().add(self._apply(records))
+
+    def append_with_next(self, *records: Record) -> None:
+        """Hand over records that say nothing which could not be found out again, and so may wait for a moment.
+
+        They travel with the next ones, or by themselves when a few milliseconds have passed. See `append`.
+        """
+        with self._lock:
+            self._committer().add_with_next(self._apply(records))
+
+    def _apply(self, records: Sequence[Record]) -> list[bytes]:
+        """Apply and encode records that are to be written next; none after a failure."""
+        committer = self._committer()
+        if committer.failure is not None:
+            return []
+        encoded = _encode(records)
+        for record in records:
+            try:
+                self._view.apply(record)
+            except DamagedDataError as error:
+                mistake = UnencodableValueError(type(record).__name__, error.reason)
+                committer.stop(mistake)
+                raise mistake from error
+        return encoded
 
     async def barrier(self) -> None:
         """Wait until all that was appended is safe, and this process can still believe that it owns the journal.

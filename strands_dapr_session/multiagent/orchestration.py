@@ -344,7 +344,8 @@ class Orchestration:
                 if not run.is_announced:
                     await self._announce(run, event.node_id)
                 elif event.node_id not in run.pending:
-                    self.root.journal.append(*self._next_batch(run, event.node_id))
+                    # Results and edges say the same, so it may travel with the first thing that a node does.
+                    self.root.journal.append_with_next(*self._next_batch(run, event.node_id))
                 run.pending.discard(event.node_id)
             await self._enter(run, event.node_id)
         except DurableSessionError as error:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from strands_dapr_session import io_thread
 from strands_dapr_session.errors import FencedError, SessionBusyError, SessionDeletedError
 from strands_dapr_session.journal.acquire import Claim, Position, Wish, acquire
 from strands_dapr_session.journal.compaction import compact
@@ -277,6 +278,72 @@ async def test_records_that_belong_together_are_in_one_commit(monkeypatch: pytes
     journal.append(Noted("", "n", b"3"))
     await journal.barrier()
     assert store.count("create") == 2
+    await journal.release()
+
+
+async def test_what_can_wait_travels_with_the_next_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.journal.committer._LONGEST_WAIT", 1000)
+    store, door = FaultyStore(MemoryStore()), Door()
+    journal = journal_in(store)
+    await journal.acquire()
+    store.plan = lambda _: door
+    store.calls.clear()
+    journal.append_with_next(Spliced("", 0, 0, (b"a",)))
+    journal.append(Spliced("", 1, 0, (b"b",)))
+    waiting = asyncio.create_task(journal.barrier())
+    await asyncio.sleep(0)
+    await io_thread.run(asyncio.sleep(0))  # the first commit is under way, and waited for
+    journal.append_with_next(Spliced("", 2, 0, (b"c",)))
+    door.is_open = True
+    await waiting
+    assert store.count("create") == 1
+    journal.append(Spliced("", 3, 0, (b"d",)))
+    await journal.barrier()
+    assert store.count("create") == 2
+    journal.append_with_next(Spliced("", 4, 0, (b"e",)))
+    await journal.barrier()  # nothing waits longer than somebody waits for it
+    assert store.count("create") == 3
+    journal.append_with_next(Noted("", "n", b"1"))
+    await journal.release()
+    assert store.count("create") == 4
+    scope = (await journal_in(FaultyStore(store.inner)).load()).scope("")
+    assert scope.messages == [b"a", b"b", b"c", b"d", b"e"]
+
+
+@pytest.mark.parametrize("while_another", [False, True])
+async def test_what_waits_for_the_next_records_does_not_wait_for_ever(*, while_another: bool) -> None:
+    store, door = FaultyStore(MemoryStore()), Door()
+    journal = journal_in(store)
+    await journal.acquire()
+    loop, arrivals = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+    async def tell() -> None:
+        loop.call_soon_threadsafe(arrivals.release)
+        await door.around(Call(0, "create"), nothing, store)
+
+    async def nothing() -> None:
+        pass
+
+    store.plan = lambda call: Meanwhile(tell) if call.writes else None
+    if while_another:
+        journal.append(Noted("", "n", b"1"))
+        await arrivals.acquire()
+    journal.append_with_next(Noted("", "m", b"2"))
+    door.is_open = True
+    await arrivals.acquire()
+    await journal.release()
+    assert (await journal_in(FaultyStore(store.inner)).load()).scope("").notes["m"] == b"2"
+
+
+async def test_what_waits_is_not_written_once_the_journal_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.journal.committer._LONGEST_WAIT", 1000)
+    store = FaultyStore(MemoryStore())
+    journal = journal_in(store)
+    await journal.acquire()
+    journal.append_with_next(Noted("", "n", b"1"))
+    journal.abandon()
+    acquisition = await journal.acquire()
+    assert acquisition.view.scope("").notes == {}
     await journal.release()
 
 

@@ -40,8 +40,8 @@ def _needs_namespaces() -> None:
         pytest.skip(f"this user may not make namespaces: {made.stderr.strip()}")
 
 
-Start = Callable[[], Callable[[], None]]
-"""Starts a worker; gives what kills it."""
+Start = Callable[[], tuple[Card, Callable[[], None]]]
+"""Starts a worker; gives its card, and what kills it."""
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def inside(stage: Stage) -> Iterator[Start]:
     """Start workers that are process 1 of a namespace of their own, as every container's is."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> Callable[[], None]:
+    def start() -> tuple[Card, Callable[[], None]]:
+        before = stage.cards()
         environment = os.environ | stage.stack.daprd.client_environment | {"WORKFLOW_TEST_PLACE": str(stage.place)}
         command = [*ELSEWHERE, sys.executable, "-c", PROGRAM]
         with (stage.place / "worker-inside.log").open("ab") as log:
             started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        card_of(stage, inside=True)
-        return started[-1].kill
+        return new_card(stage, before), started[-1].kill
 
     yield start
     for process in started:
@@ -67,18 +67,21 @@ def inside(stage: Stage) -> Iterator[Start]:
 def outside(stage: Stage) -> Iterator[Start]:
     """Start workers beside this process."""
 
-    def start() -> Callable[[], None]:
-        return stage.start("agent", lease=LEASE)[0].kill
+    def start() -> tuple[Card, Callable[[], None]]:
+        before = stage.cards()
+        (worker,) = stage.start("agent", lease=LEASE)
+        return new_card(stage, before), worker.kill
 
     yield start
     for worker in stage.workers:
         worker.kill()
 
 
-def card_of(stage: Stage, *, inside: bool) -> Card:
+def new_card(stage: Stage, before: list[Card]) -> Card:
+    """Wait for the card of a worker that was started; those of the dead stay until somebody buries them."""
+    known = {card.worker for card in before}
     found: Card = stage.until(
-        lambda: next((card for card in stage.cards() if (card.worker.split("/")[1] == "elsewhere") == inside), None),
-        "the worker to begin",
+        lambda: next((card for card in stage.cards() if card.worker not in known), None), "the worker to begin"
     )
     return found
 
@@ -96,15 +99,15 @@ def test_a_worker_elsewhere_is_taken_over_after_its_lease_and_not_before(
     stage: Stage, inside: Start, outside: Start, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first_one, other = (inside, outside) if victim == "inside" else (outside, inside)
-    kill = first_one()
+    card, kill = first_one()
     run = stage.client().submit("agent", session_id=victim, prompt=f"batch {victim}")
     first = stage.started(victim, 3)
     stage.recorded(victim, 2)
-    other()
-    names = [card_of(stage, inside=each) for each in (True, False)]
+    other_card, _ = other()
+    cards = (card, other_card)
 
     # Its process id is that of another process where the others are: it is asked for nowhere, and nobody is misled.
-    stranger = Identity.parse(names[0].worker)
+    stranger = Identity.parse(cards[victim == "outside"].worker)
     assert stranger is not None
     assert stranger.pid == "1"
     with monkeypatch.context() as patch:
@@ -112,8 +115,8 @@ def test_a_worker_elsewhere_is_taken_over_after_its_lease_and_not_before(
         patch.setattr(os, "pidfd_open", lambda *_: pytest.fail("a process of another namespace was asked for"))
         assert not stranger.is_neighbour(this_process.identity)
         assert not stranger.is_gone(this_process.identity)
-    for card in names:
-        beats(stage, card, 4)  # more than a lease
+    for each in cards:
+        beats(stage, each, 4)  # more than a lease
     assert stage.counts(victim)[3] == 1
     assert len(run.status().attempts) == 1
 

@@ -18,6 +18,9 @@ from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from strands_dapr_session.records.records import Acquired
     from strands_dapr_session.stores.base import StateStore
 
@@ -32,10 +35,12 @@ class Heart:
     def __init__(self, store: StateStore) -> None:
         self._store = weakref.ref(store)
         self._leases: dict[str, float] = {}
+        self._leaving: set[str] = set()
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._count = 0
         self._key: str | None = None
-        self._burials: set[asyncio.Task[None]] = set()
+        self._removals: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def of(store: StateStore) -> Heart:
@@ -46,10 +51,20 @@ class Heart:
         return heart
 
     def begin(self, acquisition: str, lease: float) -> None:
-        """Beat for an acquisition while this process holds it. The key goes when it has held none for a beat."""
+        """Beat for an acquisition while this process holds it."""
         self._leases[acquisition] = lease
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._beat())
+
+    def leave(self, acquisition: str) -> None:
+        """Take the key away with the last journal: it is about to be released.
+
+        So whoever is killed holds a journal, and is buried by those who take it over, or leaves no key behind. If the
+        release takes longer than a beat, the heart beats again.
+        """
+        self._leaving.add(acquisition)
+        if self._key is not None and all(name in self._leaving for name in self._leases if this_process.holds(name)):
+            self._spawn(self._remove())
 
     def bury(self, owner: Acquired) -> None:
         """Remove the heartbeat of a worker whose journal this one took over.
@@ -58,9 +73,7 @@ class Heart:
         """
         key = this_process.heartbeat_key(owner)
         if key is not None and owner.worker != this_process.name:
-            burial = asyncio.get_running_loop().create_task(self._delete(key))
-            self._burials.add(burial)
-            burial.add_done_callback(self._burials.discard)
+            self._spawn(self._delete(key))
 
     async def stop(self) -> None:
         """Remove the key: the process is about to end."""
@@ -68,12 +81,18 @@ class Heart:
             self._task.cancel()
         await self._remove()
 
+    def _spawn(self, removal: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(removal)
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+
     async def _beat(self) -> None:
         interval = min(self._leases.values()) / _BEATS_PER_LEASE
         try:
             while True:
                 await sleep(interval)
                 self._leases = {name: lease for name, lease in self._leases.items() if this_process.holds(name)}
+                self._leaving &= self._leases.keys()
                 if not self._leases:
                     break
                 interval = min(self._leases.values()) / _BEATS_PER_LEASE
@@ -89,19 +108,21 @@ class Heart:
             return
         self._count += 1
         self._key, value = this_process.heartbeat(self._count)
-        try:
-            present = await store.get(self._key)
-            if present is None:
-                await store.create(self._key, value)
-            else:
-                await store.replace(self._key, value, present.etag)
-        except (KeyConflict, OutcomeUnknown, DurableSessionError) as error:
-            logger.warning("store=<%s>, error=<%s> | a heartbeat was lost", store.name, error)
+        async with self._writing:
+            try:
+                present = await store.get(self._key)
+                if present is None:
+                    await store.create(self._key, value)
+                else:
+                    await store.replace(self._key, value, present.etag)
+            except (KeyConflict, OutcomeUnknown, DurableSessionError) as error:
+                logger.warning("store=<%s>, error=<%s> | a heartbeat was lost", store.name, error)
 
     async def _remove(self) -> None:
-        key, self._key = self._key, None
-        if key is not None:
-            await self._delete(key)
+        async with self._writing:
+            key, self._key = self._key, None
+            if key is not None:
+                await self._delete(key)
 
     async def _delete(self, key: str) -> None:
         store = self._store()

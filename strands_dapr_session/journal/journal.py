@@ -284,6 +284,8 @@ class Journal:
         with self._lock:
             tenure = self._tenure
             committer = self._committer()
+            if tenure is not None and committer.failure is None:
+                tenure.leave()
             self.append(*last, Released(tenure.acquisition if tenure else ""))
         await self._settled()
         with self._lock:

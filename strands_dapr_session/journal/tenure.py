@@ -80,6 +80,11 @@ class Tenure:
             await self._return(claim)
         return claim
 
+    def leave(self) -> None:
+        """The journal is about to be released."""
+        if self.is_of_this_process:
+            io_thread.call_soon(lambda: Heart.of(self._context.store).leave(self.acquisition))
+
     def end(self) -> None:
         """The journal has been released."""
         self._let_go(released=True)

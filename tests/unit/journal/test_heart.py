@@ -19,7 +19,7 @@ from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import Call, Fault, FaultyStore, LoseRequest
-from tests.unit.journal.test_rules import Meanwhile
+from tests.unit.journal.test_rules import Door, Meanwhile
 
 
 class Holder:
@@ -170,6 +170,61 @@ async def test_it_beats_again_for_what_begins_while_the_key_goes(body: Body) -> 
     assert len(body.time.asked) == 4
 
 
+async def test_the_key_goes_with_the_last_journal(body: Body) -> None:
+    """Before its release: so nobody who is killed then leaves a key behind of which no journal tells."""
+    body.begin("a")
+    body.begin("b")
+    body.heart.leave("a")  # before the first beat there is nothing to take away
+    await body.time.goes_on()
+    assert await body.beat() is not None
+    body.heart.leave("a")
+    await body.time.settle()
+    assert await body.beat() is not None
+    body.heart.leave("b")
+    await body.time.settle()
+    assert await body.beat() is None
+    body.end("a")
+    body.end("b")
+    await body.time.goes_on()
+    assert body.store.count("delete_many") == 1
+    assert body.heart._leaving == set()
+    assert body.heart._removals == set()
+
+
+async def test_one_that_is_forgotten_keeps_no_key(body: Body) -> None:
+    body.begin("a")
+    body.begin("b")
+    await body.time.goes_on()
+    body.forget("a")
+    body.heart.leave("b")
+    await body.time.settle()
+    assert await body.beat() is None
+
+
+async def test_it_beats_on_while_a_release_takes_long(body: Body) -> None:
+    body.begin("a")
+    await body.time.goes_on()
+    body.heart.leave("a")
+    await body.time.settle()
+    assert await body.beat() is None
+    await body.time.goes_on()
+    assert await body.beat() is not None
+
+
+async def test_a_beat_on_its_way_is_taken_away_too(body: Body) -> None:
+    door = Door()
+    body.store.plan = lambda call: door if call.verb == "create" else None
+    body.begin("a")
+    await body.time.goes_on()
+    body.heart.leave("a")
+    await body.time.settle()
+    door.is_open = True
+    await asyncio.wait(body.heart._removals)
+    await body.time.settle()
+    assert body.store.count("create", "delete_many") == 2
+    assert await body.beat() is None
+
+
 @dataclass(frozen=True)
 class Fails(Fault):
     error: Exception
@@ -244,7 +299,7 @@ async def test_the_heartbeat_of_a_worker_that_was_taken_over_is_removed(body: Bo
     assert await body.store.inner.get(key) is None
     assert await body.beat() is not None
     assert [call.keys for call in body.store.calls if call.verb == "delete_many"] == [(key,)]
-    assert body.heart._burials == set()
+    assert body.heart._removals == set()
 
 
 def test_a_store_has_one_heart() -> None:

@@ -527,7 +527,11 @@ async def test_a_heartbeat_is_written_only_while_something_runs_for_long(store: 
             entry = await store.inner.get(key)
             values.add(entry.value if entry else b"")
     assert len(values) >= 3
+    store.calls.clear()
     await journal.release()
+    calls = [(call.verb, call.keys) for call in store.calls if call.verb in {"delete_many", "create"}]
+    assert calls[0][0] == "delete_many"  # its key goes before its journal is free, so that no death leaves it
+    assert calls[0][1][0].startswith("strands:worker:")
     for _ in range(100):
         await asyncio.sleep(0.02)
         if not beats():

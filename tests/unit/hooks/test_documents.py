@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from strands import Agent
+from strands.agent.state import AgentState
 
 from strands_dapr_session.hooks.documents import Documents
-from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import DocumentSet
 from strands_dapr_session.testing.model import ScriptedModel
 
 
@@ -45,3 +48,47 @@ def test_a_state_that_was_replaced_is_found() -> None:
     documents.take(*documents.changed(agent))
     agent.state = agent_with(b=2).state
     assert state_in(documents, agent) == [{"b": 2}]
+
+
+@pytest.mark.parametrize("blank", [{}, [], None, {"interrupts": {}, "context": {}, "activated": False}], ids=repr)
+def test_what_says_nothing_is_recorded_only_where_something_was(blank: object) -> None:
+    documents = Documents("g/x")
+    assert documents.difference("d", blank) == []
+    said = {"interrupts": {}, "context": {}, "activated": True}
+    records = documents.difference("d", said)
+    assert records == [DocumentSet("g/x", "d", pack_value(said))]
+    documents.take(records)
+    assert documents.difference("d", said) == []
+    assert documents.difference("d", blank) == [DocumentSet("g/x", "d", pack_value(blank))]
+    assert documents.recorded("d") == said
+    assert documents.recorded("e") is None
+
+
+def test_a_state_that_did_not_change_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be large, and every step asks for it."""
+    agent, documents = agent_with(a=1), Documents("")
+    looked: list[object] = []
+    get = AgentState.get
+
+    def counted(state: AgentState, key: str | None = None) -> object:
+        looked.append(state)
+        return get(state, key)
+
+    monkeypatch.setattr(AgentState, "get", counted)
+    documents.take(*documents.changed(agent))
+    assert len(looked) == 1
+    documents.take(*documents.changed(agent))
+    assert len(looked) == 1
+    documents.take(documents.difference("progress", {"a": 1}))  # says nothing of the state
+    documents.changed(agent)
+    assert len(looked) == 1
+    again = Documents("")
+    again.reset(agent, {"state": pack_value({"a": 1})})
+    again.changed(agent)
+    assert len(looked) == 1
+    again.reset(agent, {})
+    assert state_in(again, agent) == [{"a": 1}]
+    assert len(looked) == 2
+    agent.state.set("b", 2)
+    again.changed(agent)
+    assert len(looked) == 3

@@ -388,6 +388,25 @@ def test_a_finished_invocation_is_handed_out_again_by_its_id(store: FaultyStore)
     assert recorded(store).invocation is not None
 
 
+@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
+def test_how_an_invocation_ended_is_recorded(store: FaultyStore, outcome: str) -> None:
+    def turn(_: Any) -> Any:
+        if outcome == "cancelled":
+            agent.cancel()
+        return [("work", {})]
+
+    @tool
+    def work() -> str:
+        """Work."""
+        return "worked"
+
+    agent = build(store, [turn, "done"], [work])
+    agent("go")
+    invocation = recorded(store).invocation
+    assert invocation is not None
+    assert (invocation.finished, invocation.outcome) == (True, outcome)
+
+
 def test_a_result_that_cannot_be_recorded_is_an_error_of_the_call_and_others_may_go_on(store: FaultyStore) -> None:
     values: list[Any] = [object(), 1]
 

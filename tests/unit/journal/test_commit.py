@@ -79,7 +79,8 @@ def test_a_commit_cannot_have_any_number_of_parts(count: int) -> None:
 
 @pytest.mark.parametrize(
     "items",
-    [(bytes(15), []), (bytes(17), []), ("0" * 16, []), (bytes(16),), (), (bytes(16), 2, []), (bytes(16), [], b"x"),
+    [(bytes(15), [2, "a"]), (bytes(17), [2, "a"]), ("0" * 16, [2, "a"]), (bytes(16),), (), (bytes(16), 2, []),
+     (bytes(16), [], b"x"),
      (bytes(16), 1, b"d", [])],
     ids=repr,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from unittest import mock
 
 import pytest
@@ -48,7 +49,10 @@ async def rich_journal(store: StateStore) -> Script:
     layout = script.log.layout
     for index in range(20):  # a compaction that was killed
         await store.create(layout.piece("orphan", index), b"orphan")
-    long = prepare(store, layout, script.log.sequence + 1, [encode_record(Noted("", "k", bytes(range(256)) * 100))])
+    long = prepare(
+        store, layout, script.log.sequence + 1, [encode_record(Noted("", "k", random.Random(1).randbytes(9_000)))]
+    )
+    assert long.parts
     for key, value in long.parts:  # a commit that was killed
         await store.create(key, value)
     await script.own()

@@ -12,7 +12,7 @@ from strands_dapr_session.journal.load import Log, joined, read_log
 from strands_dapr_session.journal.packing import Packing, _holds_any, _is_among
 from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.records.frames import open_sealed
-from strands_dapr_session.records.records import Noted, Spliced
+from strands_dapr_session.records.records import Noted, SegmentsPlanned, Spliced
 from strands_dapr_session.stores.memory import MemoryStore
 from tests.unit.journal.journals import Script, context_of
 
@@ -84,6 +84,27 @@ async def test_merging_keeps_the_whole_history(monkeypatch: pytest.MonkeyPatch) 
     assert notes == [f"{number}" for number in range(20)]
     assert [number for number, _ in commits] == sorted({number for number, _ in commits})
     assert len(commits) == 41
+
+
+async def test_what_was_live_for_a_moment_only_is_in_the_history_too() -> None:
+    script = Script(MemoryStore())
+    await script.own()
+    await script.say("gone", "kept")
+    await script.trim(1)
+    assert await script.pack()
+    await script.check()
+    commits = await read_history(script.store, "s", "r")
+    bodies = [body for _, records in commits for r in records if isinstance(r, Spliced) for body in r.bodies]
+    assert len(bodies) == 2
+
+
+async def test_the_newest_orphans_are_remembered() -> None:
+    script = Script(MemoryStore())
+    await script.own()
+    for number in range(20):
+        await script.write(SegmentsPlanned((f"o{number}",)))
+    assert await script.pack()
+    assert (await head_of(script)).orphans == tuple(f"o{number}" for number in range(4, 20))
 
 
 def segments(lives: str) -> list[Segment]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from strands_dapr_session.errors import JournalGapError, SessionDeletedError
+from strands_dapr_session.journal import packing
 from strands_dapr_session.journal.acquire import Wish
+from strands_dapr_session.journal.commit import prepare
 from strands_dapr_session.journal.compaction import compact
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.delete import _with_dead, _without, delete_journal, fence_off
 from strands_dapr_session.journal.fence import DELETION
+from strands_dapr_session.journal.head import Head, Run, read_head, read_page, write_head
 from strands_dapr_session.journal.layout import Layout, shard_key
+from strands_dapr_session.journal.load import joined
 from strands_dapr_session.journal.purge import holds_fences, purge
 from strands_dapr_session.journal.registry import Place
 from strands_dapr_session.journal.settings import JournalSettings
-from strands_dapr_session.records.records import SegmentsPlanned
+from strands_dapr_session.records.records import Noted, SegmentsPlanned
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import FaultyStore
@@ -77,6 +82,21 @@ async def test_nobody_is_waited_for_who_was_not_fenced_off() -> None:
     assert left(script.store) == []
 
 
+async def test_fences_of_others_stay_for_a_lease_too() -> None:
+    """Somebody was taken over long ago, and whoever did has released the journal."""
+    script, _ = await owned("a")
+    await script.own()
+    await script.release()
+    slept: list[float] = []
+    context = with_sleep(FaultyStore(script.store), slept)
+    claim = await fence_off(context, deletion(2.0))
+    assert claim is not None
+    assert claim.before is None
+    await delete_journal(context, deletion(2.0), claim)
+    assert slept == [2.0]
+    assert left(script.store) == []
+
+
 async def test_whoever_came_before_the_registry_knew_is_fenced_off_too() -> None:
     """And notices while its fence still stands, not when it could make slots in a journal that is gone."""
     script, layout = await owned("a")
@@ -133,6 +153,53 @@ async def test_where_fences_stand() -> None:
     assert await holds_fences(context, layout)
 
 
+async def test_a_page_may_tell_of_fences() -> None:
+    store, layout = MemoryStore(), Layout("s", "r", "i")
+    for older, expected in ((None, False), (Run("p", 0, 1), True)):
+        await store.delete_many([layout.head])
+        await store.create(layout.head, write_head(layout, Head("s", "r", sequence=3, older=older)))
+        assert await holds_fences(context_of(store), layout) is expected
+
+
+async def test_everything_of_a_long_life_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages, long commits, and the parts of commits that were killed before their slot was written."""
+    monkeypatch.setattr(packing, "_NEWEST_SEGMENTS", 2)
+    monkeypatch.setattr(packing, "_MOST_KEPT", 2)
+    chance, store = random.Random(1), MemoryStore(max_value_bytes=2_000)
+    script = Script(store)
+    await script.own()
+    assert script.claim is not None
+    layout = script.claim.layout
+    for number in range(12):
+        await script.write(Noted("", "k", chance.randbytes(5_000)))
+        assert script.log is not None
+        long = [encode_record(Noted("", "k", chance.randbytes(5_000 * (1 + number))))]
+        killed = prepare(store, layout, script.log.sequence + 1, long)
+        assert len(killed.parts) > 2
+        for key, value in killed.parts:
+            await store.create(key, value)
+        await script.own()
+        if number < 11:
+            await script.pack()
+    await script.write(Noted("", "k", chance.randbytes(5_000)))
+    head = read_head(layout, await store.get(layout.head))
+    assert head.kept
+    assert head.older is not None
+    pieces = await store.get_many(head.older.keys(layout))
+    assert read_page("page", joined(layout, head.older, pieces)).older is not None
+    await delete(store)
+    assert left(store) == []
+
+
+async def test_what_cannot_be_read_is_deleted_all_the_same() -> None:
+    script, layout = await owned("a", "b")
+    entry = await script.store.get(layout.slot(2))
+    assert entry is not None
+    await script.store.replace(layout.slot(2), entry.value[:-1], entry.etag)
+    await purge(context_of(script.store), layout)
+    assert [key for key in left(script.store) if key.startswith(layout.base)] == []
+
+
 async def test_where_a_late_writer_is_looked_for_once_more() -> None:
     script, layout = await owned("a", "b")
     await script.write(SegmentsPlanned(("plan",)))
@@ -158,10 +225,12 @@ async def test_where_a_late_writer_of_a_long_journal_is_looked_for() -> None:
 # -- compactions of what is deleted, damaged, or packed by others -------------------------------------------------
 
 
-async def test_a_compaction_that_comes_after_the_deletion_leaves_nothing() -> None:
+@pytest.mark.parametrize("moment", ["a piece", "the head"])
+async def test_a_compaction_that_comes_after_the_deletion_leaves_nothing(moment: str) -> None:
     script, layout = await owned("a")
     await script.write(SegmentsPlanned(("p",)))
-    store = FaultyStore(script.store, before_creating(layout.head, lambda: delete(script.store)))
+    key = layout.head if moment == "the head" else layout.piece("p", 0)
+    store = FaultyStore(script.store, before_creating(key, lambda: delete(script.store)))
     assert await compact(context_of(store), layout, "p", 3) is None
     assert left(script.store) == []
 

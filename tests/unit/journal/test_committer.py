@@ -98,3 +98,65 @@ async def test_everybody_who_waits_is_told_when_their_own_records_are_safe() -> 
     doors[1].is_open = True
     await second
     assert committer.is_settled
+
+
+async def written(committer: Committer) -> None:
+    """Wait until all is acknowledged, without asking for it: who asks makes it hurry."""
+    while not committer.is_settled:
+        assert committer.failure is None
+        await asyncio.sleep(0.001)
+
+
+async def test_what_can_wait_goes_by_itself_after_a_moment_every_time() -> None:
+    store = FaultyStore(MemoryStore())
+    committer = await owner(store)
+    before = slots(store)
+    for number in range(1, 4):
+        committer.add_with_next([NOTE])
+        await written(committer)
+        assert slots(store) == before + number
+
+
+async def test_what_can_wait_goes_with_the_next_or_when_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.journal.committer._LONGEST_WAIT", 3600.0)
+    store = FaultyStore(MemoryStore())
+    committer = await owner(store)
+    before = slots(store)
+    committer.add_with_next([NOTE])
+    committer.add_with_next([NOTE])
+    await io_thread.run(asyncio.sleep(0))
+    assert slots(store) == before
+    committer.add([NOTE])
+    await written(committer)
+    assert slots(store) == before + 1
+    committer.add_with_next([NOTE])
+    await io_thread.run(asyncio.sleep(0))
+    assert slots(store) == before + 1
+    await io_thread.run(committer.settled())
+    assert slots(store) == before + 2
+
+
+async def test_a_moment_that_ends_during_a_commit_begins_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One commit at a time: two would meet in the same slot."""
+    monkeypatch.setattr("strands_dapr_session.journal.committer._LONGEST_WAIT", 0.001)
+    store, door = FaultyStore(MemoryStore()), Door()
+    committer = await owner(store)
+    before = slots(store)
+    store.plan = lambda _: door
+    committer.add([NOTE])
+    await under_way(store)
+    await io_thread.run(_pass_the_moment(committer))
+    assert [call.keys[0].rpartition(":")[2] for call in store.calls if ":worker:" not in call.keys[0]] == ["2"]
+    door.is_open = True
+    await written(committer)
+    assert slots(store) == before + 2
+
+
+async def _pass_the_moment(committer: Committer) -> None:
+    """On the I/O thread: let something wait, and its moment end."""
+    committer._ready.append([NOTE])
+    committer._added += 1
+    committer._start_later()
+    while committer._timed:  # noqa: ASYNC110 - a timer ends it
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from strands_dapr_session import io_thread
 from strands_dapr_session.errors import StoreUnavailableError
 from strands_dapr_session.journal import heart as heart_module
 from strands_dapr_session.journal.heart import Heart
@@ -306,3 +308,25 @@ def test_a_store_has_one_heart() -> None:
     store, other = MemoryStore(), MemoryStore()
     assert Heart.of(store) is Heart.of(store)
     assert Heart.of(store) is not Heart.of(other)
+
+
+async def test_every_heart_stops_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heart_module, "_hearts", weakref.WeakKeyDictionary())
+    stores = [MemoryStore(), MemoryStore()]
+    for store in stores:
+        await Heart.of(store)._write()
+        assert store.keys()
+    await heart_module._stop_all()
+    assert [list(store.keys()) for store in stores] == [[], []]
+
+
+def test_a_forked_child_has_hearts_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves those of its parent alone: their tasks belong to a loop that does not run here."""
+    monkeypatch.setattr(heart_module, "_hearts", weakref.WeakKeyDictionary())
+    left: list[object] = []
+    monkeypatch.setattr(io_thread, "abandon", left.append)
+    store = MemoryStore()
+    parents = Heart.of(store)
+    heart_module._after_fork()
+    assert left == [parents]
+    assert Heart.of(store) is not parents

@@ -40,7 +40,7 @@ from strands_dapr_session.workflow.runs import Claim, Runs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from strands_dapr_session.workflow.crew import Crew
+    from strands_dapr_session.workflow.crew import Card, Crew
     from strands_dapr_session.workflow.engine import Engine
     from strands_dapr_session.workflow.execution import Ending, Reason
     from strands_dapr_session.workflow.settings import WorkerSettings
@@ -157,15 +157,40 @@ class Attending:
             candidates = [each for each in offered if each not in self._refused and each not in self._tasks]
             if len(candidates) > _LOOKED_AT:
                 candidates = random.sample(candidates, _LOOKED_AT)
-            states = await self._runs.states(candidates)
-            for invocation_id, state in states.items():
+            found: dict[str, Offer] = {}
+            for invocation_id, state in (await self._runs.states(candidates)).items():
                 offer = offered[invocation_id]
                 ripe = offer.at_once or now - self._first_seen[invocation_id, offer] >= _DAPR_BRINGS_WITHIN
-                if ripe and state.is_due and not self._is_held(invocation_id, state) and not self._places.locked():
+                if not state.is_due or self._is_held(invocation_id, state):
+                    found[invocation_id] = offer
+                elif ripe and not self._places.locked():
                     self.adopt_soon(invocation_id)
-            found = {each: offered[each] for each, state in states.items() if not state.is_due or state.holder}
             if found:
                 await self._offers.take_away(agent, found)
+
+    async def look_after(self, dead: Card) -> bool:
+        """Take over what a dead worker had in hand.
+
+        Returns:
+            Whether nothing is left that only its card tells of.
+        """
+        left = False
+        for invocation_id, state in (await self._runs.states(list(dead.runs))).items():
+            if state.is_over:
+                await self._let_others_go_on(invocation_id, state)  # it may have died before it could
+            elif not state.is_left_by(dead.worker):
+                continue
+            elif not state.holder and invocation_id in self._refused:
+                await self._lay_out(invocation_id)
+            else:
+                left = True
+                self.adopt_soon(invocation_id)
+        return not left
+
+    async def _lay_out(self, invocation_id: str) -> None:
+        with contextlib.suppress(RunNotFoundError):  # it was purged
+            agent = (await self._runs.request(invocation_id)).agent
+            await self._offers.lay_out(agent, invocation_id, at_once=True)
 
     def adopt_soon(self, invocation_id: str) -> None:
         """Begin to adopt a run, and go on."""
@@ -178,11 +203,13 @@ class Attending:
             step = await self.adopt(invocation_id)
             if isinstance(step, _Held):
                 return
-            # It may have come here without Dapr: then its workflow was never begun, or has lost its place.
+            # It may have come here without Dapr: its workflow was never begun, or has lost its place, and is to end
+            # or wait like the run. What is still due is laid out, and comes here again.
             workflow = RunKeys(invocation_id).workflow((await self._runs.state(invocation_id)).generation)
             if step != "done":
                 await self._engine.schedule(workflow, invocation_id)
-            await self._engine.wake(workflow)
+            if step != "later":
+                await self._engine.wake(workflow)
         except RunNotFoundError:
             await self._offers.forget(self._builds, invocation_id)  # it was purged
         except DurableSessionError as error:
@@ -239,6 +266,7 @@ class Attending:
         if request.agent not in self._builds:
             known = ", ".join(sorted(self._builds))
             why = f"no worker knows the agent {request.agent!r}. The last one that was asked knows: {known}"
+            self._refused.append(invocation_id)
             return await self._misfit(invocation_id, request.agent, "UnknownAgentError", why)
         async with self._places:
             if self._draining:
@@ -298,7 +326,7 @@ class Attending:
             state = await self._runs.complete(claim, result)
         except (TooLargeError, UnencodableValueError) as error:
             return await self._over(claim, "failed", type(error).__name__, str(error))
-        await self._let_others_go_on(claim, state)
+        await self._let_others_go_on(claim.invocation_id, state)
         return "done"
 
     async def _raised(self, claim: Claim, error: BaseException) -> Step | _Held:
@@ -332,18 +360,18 @@ class Attending:
         state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
         return _Held() if state.holder else "later"
 
-    async def _let_others_go_on(self, claim: Claim, state: RunState) -> None:
-        """Tell the runs that waited for one which is over. If this is not heard, their workflows look after a while."""
+    async def _let_others_go_on(self, invocation_id: str, state: RunState) -> None:
+        """Tell the runs that waited for one which is over."""
         for each in state.followers:
-            await self._runs.change(each, lambda now: now.its_turn(claim.invocation_id))
-            with contextlib.suppress(RunNotFoundError):  # it was purged
-                await self._offers.lay_out((await self._runs.request(each)).agent, each, at_once=True)
+            follower, changed = await self._runs.change(each, lambda now: now.its_turn(invocation_id))
+            if changed or follower.is_due:
+                await self._lay_out(each)
 
     async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
         state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))
         if not state.is_over:
             return _Held()
-        await self._let_others_go_on(claim, state)
+        await self._let_others_go_on(claim.invocation_id, state)
         return "done"
 
     async def _later(self, claim: Claim, ended: str, detail: str, *, failed: bool = False) -> Step | _Held:
@@ -360,7 +388,10 @@ class Attending:
         """Leave a run to others; give it up when nobody has taken it for too long."""
 
         def note(state: RunState) -> RunState:
-            if state.phase != "pending" and not (state.holder and self._is_dead(invocation_id, state)):
+            if state.holder and self._is_dead(invocation_id, state):
+                # Nobody has to watch the dead one any more: others may not know it, and would wait for it.
+                state = state.let_go("lost", "the worker died, or was silent for a lease", failed=True)
+            if state.phase != "pending":
                 return state
             return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)
 

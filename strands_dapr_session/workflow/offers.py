@@ -17,11 +17,12 @@ loop.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import zlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from strands_dapr_session.errors import DamagedDataError
+from strands_dapr_session.errors import DamagedDataError, StoredDataError
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import offers_key
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from strands_dapr_session.stores.base import StateStore
+
+logger = logging.getLogger(__name__)
 
 _SHARDS: Final = 16
 _MOST: Final = 1024
@@ -75,15 +78,14 @@ class Offers:
         return invocation_id in value
 
     async def look(self, agents: Collection[str]) -> dict[str, dict[str, Offer]]:
-        """Read what is laid out for some agents: by agent, by run.
-
-        Raises:
-            StoredDataError: It is damaged.
-        """
+        """Read what is laid out for some agents: by agent, by run. What is damaged must not hide the rest."""
         keys = {offers_key(agent, shard): agent for agent in agents for shard in range(_SHARDS)}
         found: dict[str, dict[str, Offer]] = {agent: {} for agent in agents}
         for key, entry in (await self._store.get_many(list(keys))).items():
-            found[keys[key]].update(_read(key, documents.open_small(key, entry)))
+            try:
+                found[keys[key]].update(_read(key, documents.open_small(key, entry)))
+            except StoredDataError as error:
+                logger.warning("key=<%s>, error=<%s> | runs that are laid out cannot be read", key, error)
         return found
 
     async def take_away(self, agent: str, offers: Mapping[str, Offer]) -> None:

@@ -6,11 +6,12 @@ them apart when they are not is the session's journal. All methods are called on
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from strands_dapr_session.errors import InvocationConflictError, RunNotFoundError
+from strands_dapr_session.errors import InvocationConflictError, RunNotFoundError, StoredDataError
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import RunKeys
 from strands_dapr_session.workflow.state import Request, RunState
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from strands_dapr_session.stores.base import StateStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,16 @@ class Runs:
         return RunState.read(None if entry is None else documents.open_small(key, entry), key)
 
     async def states(self, invocation_ids: list[str]) -> dict[str, RunState]:
-        """Read how runs stand, in one read."""
+        """Read how runs stand, in one read. What is damaged is left out: it must not stop the others."""
         keys = {RunKeys(each).state: each for each in invocation_ids}
         entries = await self._store.get_many(list(keys)) if keys else {}
-        return {
-            name: RunState.read(documents.open_small(key, entries[key]) if key in entries else None, key)
-            for key, name in keys.items()
-        }
+        states = {}
+        for key, name in keys.items():
+            try:
+                states[name] = RunState.read(documents.open_small(key, entries[key]) if key in entries else None, key)
+            except StoredDataError as error:
+                logger.warning("invocation_id=<%s>, error=<%s> | how a run stands cannot be read", name, error)
+        return states
 
     async def change(self, invocation_id: str, edit: Callable[[RunState], RunState]) -> tuple[RunState, bool]:
         """Change how a run stands; see `documents.change`."""

@@ -279,11 +279,7 @@ class AgentWorker:
                 attending.check(await runs.states(list(attending.in_hand)))
                 await attending.look_around()
                 for card in await crew.look():
-                    states = await runs.states(list(card.runs))
-                    left = [name for name, state in states.items() if state.is_left_by(card.worker)]
-                    for invocation_id in left:
-                        attending.adopt_soon(invocation_id)
-                    if not left:
+                    if await attending.look_after(card):
                         await crew.bury(card.worker)
             except DurableSessionError as error:
                 logger.warning("store=<%s>, error=<%s> | the other workers cannot be seen", self._store.name, error)

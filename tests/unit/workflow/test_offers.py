@@ -63,9 +63,14 @@ async def test_a_full_document_takes_only_what_it_has(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", [["run"], "run", 7, {"run": 1}, {"run": [True]}, {"run": [True, None]}])
-async def test_damage_is_told(value: object) -> None:
+async def test_damage_is_told_and_hides_nothing_else(value: object, caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
+    offers = Offers(store)
+    await offers.lay_out("b", "run")
     for shard in range(16):
         await documents.change(store, offers_key("a", shard), lambda _: value)
+    seen = await offers.look(["a", "b"])
+    assert {agent: set(found) for agent, found in seen.items()} == {"a": set(), "b": {"run"}}
+    assert caplog.text.count("runs that are laid out cannot be read") == 16
     with pytest.raises(DamagedDataError, match="not a list of runs"):
-        await Offers(store).look(["a"])
+        await offers.lay_out("a", "run")

@@ -1,0 +1,170 @@
+"""What a worker does about runs that others left, without a sidecar: none is lost, and none goes round for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from strands_dapr_session.journal.worker import this_process
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.workflow.attending import Attending
+from strands_dapr_session.workflow.crew import Card, Crew
+from strands_dapr_session.workflow.offers import Offers
+from strands_dapr_session.workflow.runs import Runs
+from strands_dapr_session.workflow.settings import WorkerSettings
+from strands_dapr_session.workflow.state import Request, RunState
+
+GONE = replace(this_process.identity, token="0" * 16, pid="1", started="1").name
+"""A worker of this machine whose process is gone."""
+
+
+class Engine:
+    """Takes what Dapr would be told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def schedule(self, *_: object) -> bool:
+        self.told.append("schedule")
+        return True
+
+    async def wake(self, *_: object) -> bool:
+        self.told.append("wake")
+        return True
+
+
+class Scene:
+    """One worker, and what is in its store."""
+
+    def __init__(self, builds: Mapping[str, Callable[[str], Any]], **settings: Any) -> None:
+        self.store = MemoryStore()
+        self.runs, self.offers, self.engine = Runs(self.store), Offers(self.store), Engine()
+        card = Card(this_process.name, "app", tuple(builds), (), 3.0)
+        crew = Crew(self.store, lambda: card, 3.0)
+
+        async def prepare(*_: object) -> tuple[()]:
+            return ()
+
+        engine: Any = self.engine
+        self.attending = Attending(crew, engine, builds, prepare, WorkerSettings(**settings))
+
+    async def run(self, name: str, state: RunState, agent: str = "agent") -> None:
+        await self.runs.submit(name, Request(agent, "s", "prompt"))
+        await self.runs.change(name, lambda _: state)
+
+    async def settle(self) -> None:
+        """Wait for what the worker has begun."""
+        while self.attending._adoptions:
+            await next(iter(self.attending._adoptions))
+
+    async def laid_out(self, agent: str = "agent") -> dict[str, bool]:
+        return {name: offer.at_once for name, offer in (await self.offers.look([agent]))[agent].items()}
+
+
+def of_the_dead(*runs: str) -> Card:
+    return Card(GONE, "app", ("agent",), runs, 3.0)
+
+
+HELD = RunState().begun(GONE, "claim", 1.0)
+
+
+async def test_what_nobody_here_can_run_is_laid_out_and_its_dead_worker_forgotten() -> None:
+    scene = Scene({})
+    await scene.run("run", HELD)
+    assert not await scene.attending.look_after(of_the_dead("run"))
+    await scene.settle()
+    state = await scene.runs.state("run")
+    assert (state.holder, state.phase, state.attempts[-1].ended) == ("", "pending", "lost")
+    assert await scene.laid_out() == {"run": True}
+    for _ in range(3):  # and no more is to be done, nor told to Dapr
+        assert await scene.attending.look_after(of_the_dead("run"))
+        await scene.settle()
+    assert scene.engine.told == ["schedule"]
+
+
+async def test_what_a_dead_worker_had_let_go_of_and_this_one_refused_is_laid_out_again() -> None:
+    scene = Scene({})
+    await scene.run("run", HELD)
+    await scene.attending.look_after(of_the_dead("run"))
+    await scene.settle()
+    await scene.offers.forget(["agent"], "run")  # somebody else took it, let go of it and died
+    assert await scene.attending.look_after(of_the_dead("run"))
+    assert await scene.laid_out() == {"run": True}
+
+
+async def test_an_offer_stays_while_there_is_no_place_for_it() -> None:
+    scene = Scene({"agent": print}, max_concurrent_runs=1)
+    await scene.run("run", HELD)
+    await scene.offers.lay_out("agent", "run", at_once=True)
+    async with scene.attending._places:
+        await scene.attending.look_around()
+        await scene.settle()
+    assert await scene.laid_out() == {"run": True}
+    assert await scene.runs.state("run") == HELD
+
+
+async def test_dapr_gets_the_time_to_bring_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    await scene.offers.lay_out("agent", "run")
+    adopted: list[str] = []
+    monkeypatch.setattr(scene.attending, "adopt_soon", adopted.append)
+    now = 100.0
+    monkeypatch.setattr("strands_dapr_session.workflow.attending.time.monotonic", lambda: now)
+    await scene.attending.look_around()
+    now += 0.9
+    await scene.attending.look_around()
+    assert adopted == []
+    await scene.offers.lay_out("agent", "run")  # it became due once more: the time begins anew
+    now += 0.2
+    await scene.attending.look_around()
+    assert adopted == []
+    now += 1.0
+    await scene.attending.look_around()
+    assert adopted == ["run"]
+
+
+async def test_offers_of_what_is_held_waits_or_is_over_are_taken_away() -> None:
+    scene = Scene({"agent": print})
+    mine = RunState().begun(this_process.name, "claim", 1.0)
+    alive = RunState().begun(replace(this_process.identity, token="1" * 16).name, "claim", 1.0)
+    states = {"held": alive, "over": mine.over("completed"), "asks": mine.asking(({"id": "i"},))}
+    for name, state in states.items():
+        await scene.run(name, state)
+        await scene.offers.lay_out("agent", name, at_once=True)
+    await scene.attending.look_around()
+    await scene.settle()
+    assert await scene.laid_out() == {}
+    assert {name: await scene.runs.state(name) for name in states} == states
+
+
+async def test_who_followed_a_run_goes_on_though_its_worker_died_before_it_could_say_so() -> None:
+    scene = Scene({"agent": print})
+    await scene.run("first", HELD.followed_by("second").over("completed"))
+    await scene.run("second", HELD.put_off("first", "busy"))
+    assert await scene.attending.look_after(of_the_dead("first"))
+    assert (await scene.runs.state("second")).is_due
+    assert await scene.laid_out() == {"second": True}
+
+
+async def test_a_run_that_was_purged_is_forgotten() -> None:
+    scene = Scene({"agent": print})
+    await scene.offers.lay_out("agent", "run", at_once=True)
+    await scene.attending.look_around()
+    await scene.settle()
+    assert await scene.laid_out() == {}
+
+
+async def test_a_state_that_is_damaged_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene({})
+    await scene.run("bad", HELD)
+    await scene.run("good", HELD)
+    key = "strands:run:{bad}:state"
+    entry = await scene.store.get(key)
+    assert entry is not None
+    await scene.store.replace(key, entry.value[:-1] + b"?", entry.etag)
+    assert set(await scene.runs.states(["bad", "good"])) == {"good"}
+    assert "how a run stands cannot be read" in caplog.text

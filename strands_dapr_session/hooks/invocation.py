@@ -167,6 +167,7 @@ class Invocation:
         """Take another prompt, which a hook gave to the same call."""
         self.prompt = prompt
         self.progress.messages = 0
+        self.result = None  # it was that of the prompt before: a hook may yet raise where no event tells of it
         self.settled = ()
         self.asking.clear()
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from strands.hooks import (
     AfterInvocationEvent,
     AfterModelCallEvent,
-    AfterToolCallEvent,
     AgentInitializedEvent,
     BeforeInvocationEvent,
     BeforeModelCallEvent,
-    BeforeToolCallEvent,
     HookProvider,
     MessageAddedEvent,
 )
@@ -25,14 +22,12 @@ from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
-from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, policy_of
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.hooks.parking import last_words
 from strands_dapr_session.hooks.results import complete_result
-from strands_dapr_session.idempotency import clear_key, set_key
-from strands_dapr_session.records.codec import pack_value
-from strands_dapr_session.records.records import Derived, DocumentSet, Spliced, ToolFinished, ToolStarted
+from strands_dapr_session.hooks.tool_calls import ToolHooks
+from strands_dapr_session.records.records import Derived, DocumentSet, Spliced
 from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
@@ -41,15 +36,11 @@ if TYPE_CHECKING:
     from strands.hooks import HookRegistry
     from strands.types.content import Message
 
-    from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording, Recordings
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.records.view import View
 
 logger = logging.getLogger(__name__)
-
-_runs_for: Final[ContextVar[Invocation | None]] = ContextVar("strands_dapr_session_runs_for", default=None)
-"""The invocation for which the tool of this context was started. One that was given up on may end much later."""
 
 
 class CheckpointHooks(HookProvider):
@@ -60,7 +51,9 @@ class CheckpointHooks(HookProvider):
     """
 
     def __init__(self, recordings: Recordings) -> None:
+        """Share what is known of the agents."""
         self._recordings = recordings
+        self._tools = ToolHooks(recordings)
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
@@ -73,8 +66,7 @@ class CheckpointHooks(HookProvider):
         registry.add_callback(MessageAddedEvent, self._message_added, order=LAST)
         registry.add_callback(BeforeModelCallEvent, self._before_model, order=LAST)
         registry.add_callback(AfterModelCallEvent, self._after_model, order=FIRST)
-        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=LAST)
-        registry.add_callback(AfterToolCallEvent, self._after_tool, order=LAST)
+        self._tools.register_hooks(registry)
         registry.add_callback(AfterInvocationEvent, self._note_result, order=FIRST)
         registry.add_callback(AfterInvocationEvent, self._end, order=LAST)
 
@@ -291,76 +283,6 @@ class CheckpointHooks(HookProvider):
         if recording is not None and recording.invocation is not None and event.stop_response is not None:
             recording.invocation.is_cut_off = event.stop_response.stop_reason == "max_tokens"
 
-    async def _before_tool(self, event: BeforeToolCallEvent) -> None:
-        """Let a tool start only on acknowledged ground."""
-        recording = self._recordings.find(event.agent)
-        tool_use_id = str(event.tool_use["toolUseId"])
-        _runs_for.set(None)
-        if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
-            clear_key()  # a direct call, which nobody repeats
-            return
-        if event.cancel_tool or strands_compat.is_asking(event.agent, tool_use_id):
-            return  # it will not start; Strands lets us know of an interrupt only in this way
-        invocation, settings = recording.invocation, recording.settings
-        name = event.tool_use["name"]
-        if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
-            self._record_start(recording, event.agent, tool_use_id, name)
-            if tool_use_id in invocation.asking:
-                invocation.asking.remove(tool_use_id)
-                recording.journal.append(recording.note_status(RUNNING))
-        await recording.check()
-        await recording.barrier()
-        _runs_for.set(invocation)
-        recording.admitted[tool_use_id] = id(asyncio.get_running_loop())
-        # Calls that share an id are told apart by what is asked.
-        asked = [repr((name, event.tool_use["input"]))] if tool_use_id in recording.ambiguous else []
-        set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), tool_use_id, *asked)
-        # Nodes of a graph that run at the same time share this dict, and tools take their agent from it: another node
-        # may have put its own there while we waited. Nothing waits between here and the tool.
-        event.invocation_state["agent"] = event.agent
-
-    @staticmethod
-    def _record_start(recording: Recording, agent: Agent, tool_use_id: str, name: str) -> None:
-        """Mark that a tool starts. What was answered about it when it was in doubt says nothing of the next time."""
-        with recording.lock:
-            changed: list[DocumentSet] = []
-            if strands_compat.forget_answer(agent, tool_use_id, INTERRUPT_NAME):
-                changed, version = recording.documents.changed(agent)
-                recording.documents.take(changed, version)
-            recording.journal.append(ToolStarted(recording.scope, tool_use_id, name), *changed)
-
-    async def _after_tool(self, event: AfterToolCallEvent) -> None:
-        """Record the result that the model will see. Never raises: Strands would take that for the tool's error."""
-        clear_key()
-        recording = self._recordings.find(event.agent)
-        tool_use_id = str(event.tool_use["toolUseId"])
-        if strands_compat.will_retry(event):
-            return
-        if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
-            return
-        if _is_late(recording) or recording.admitted.get(tool_use_id) not in {None, id(asyncio.get_running_loop())}:
-            return  # the latter is a background task: what the model got for this call is an acknowledgement
-        if strands_compat.is_structured_output(event.selected_tool) and event.result["status"] == "success":
-            # What it made of the input is only in Strands' memory. It does nothing else, so it may well run again.
-            recording.structured.add(tool_use_id)
-            return
-        if tool_use_id in recording.ambiguous:
-            return
-        try:
-            with recording.lock:
-                result = pack_value(event.result, path="toolResult")
-                state, version = recording.documents.changed(event.agent)
-                nested = recording.nested.pop(tool_use_id, [])
-                beside = recording.beside()
-                recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
-                recording.documents.take(state, version)
-        except DurableSessionError as error:
-            recording.fail(error)
-            return
-        recording.results[tool_use_id] = result
-        recording.tries.pop(tool_use_id, None)
-        recording.in_doubt.discard(tool_use_id)
-
     # -- what Strands calls directly -----------------------------------------------------------------------------
 
     def record(self, agent: Agent) -> bool:
@@ -428,12 +350,6 @@ def _is_known(record: Record, *, is_prompt: bool) -> bool:
             return record.name == PROGRESS
         case _:
             return False
-
-
-def _is_late(recording: Recording) -> bool:
-    """Tell whether the tool that ends here was given up on with its invocation, and is somebody else's by now."""
-    started_for = _runs_for.get()
-    return started_for is not None and started_for is not recording.invocation
 
 
 def _remove(calls: list[Any], call: object) -> bool:

@@ -10,7 +10,7 @@ AGENTS: tuple[Mutant, ...] = (
         "a tool starts only when everything before it is acknowledged",
         (
             Edit(
-                "hooks/checkpoint.py",
+                "hooks/tool_calls.py",
                 """\
         await recording.check()
         await recording.barrier()
@@ -29,7 +29,7 @@ AGENTS: tuple[Mutant, ...] = (
         "under a policy that needs it, a tool starts only when the mark that it did is acknowledged",
         (
             Edit(
-                "hooks/checkpoint.py",
+                "hooks/tool_calls.py",
                 """\
             self._record_start(recording, event.agent, tool_use_id, name)
 """,
@@ -39,7 +39,7 @@ AGENTS: tuple[Mutant, ...] = (
 """,
             ),
             Edit(
-                "hooks/checkpoint.py",
+                "hooks/tool_calls.py",
                 """\
         await recording.check()
         await recording.barrier()
@@ -68,9 +68,9 @@ AGENTS: tuple[Mutant, ...] = (
         "the recorded result of a tool is the one that the model sees, after every hook",
         (
             Edit(
-                "hooks/checkpoint.py",
-                "registry.add_callback(AfterToolCallEvent, self._after_tool, order=LAST)",
-                "registry.add_callback(AfterToolCallEvent, self._after_tool, order=FIRST)",
+                "hooks/tool_calls.py",
+                "registry.add_callback(AfterToolCallEvent, self._after, order=LAST)",
+                "registry.add_callback(AfterToolCallEvent, self._after, order=strands_compat.FIRST)",
             ),
         ),
         ("tests/unit/hooks/test_rules.py::test_the_result_that_is_recorded_is_the_one_after_every_hook",),
@@ -80,7 +80,7 @@ AGENTS: tuple[Mutant, ...] = (
         "a result that a hook throws away, to have the tool run again, is not recorded",
         (
             Edit(
-                "hooks/checkpoint.py",
+                "hooks/tool_calls.py",
                 """\
         if strands_compat.will_retry(event):
             return
@@ -206,7 +206,7 @@ AGENTS: tuple[Mutant, ...] = (
         "the idempotency key of a call is the same at every attempt",
         (
             Edit(
-                "hooks/checkpoint.py",
+                "hooks/tool_calls.py",
                 "set_key(recording.name, recording.scope, invocation.id, str(invocation.progress.batches), ",
                 "set_key(recording.name, recording.scope, invocation.id, str(invocation.attempt), ",
             ),

@@ -173,7 +173,7 @@ class ResumeHook(HookProvider):
             self._end_replay(recording, event)
             return
         invocation = recording.invocation
-        if invocation is None or invocation.next_prompt is None or event.result is None or event.resume is not None:
+        if invocation is None or invocation.next_prompt is None or event.result is None:
             return
         if len(invocation.calls) > 1 or strands_compat.next_input(event) is not None:
             return

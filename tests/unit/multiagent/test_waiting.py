@@ -1,0 +1,199 @@
+"""Graphs and swarms that wait for a person: what others see of them, and that no answer is asked for twice."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from unittest import mock
+
+import pytest
+from strands import Agent, ToolContext, tool
+from strands.hooks import BeforeMultiAgentInvocationEvent
+from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent.base import Status
+
+from strands_dapr_session import DaprSessionManager, InvocationConflictError
+from strands_dapr_session.journal import committer
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.records.codec import unpack_value
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import FaultyStore
+from strands_dapr_session.testing.model import ScriptedModel
+
+
+class World:
+    """What survives a process: a store that keeps what it held after each write, and what really ran."""
+
+    def __init__(self, frame: dict[str, Any] | None = None) -> None:
+        self.inner = MemoryStore()
+        self.inner._entries.update(frame or {})
+        self.frames: list[dict[str, Any]] = []
+        self.store = FaultyStore(self.inner, on_applied=lambda _: self.frames.append(dict(self.inner._entries)))
+        self.answers: list[str] = []
+
+    def agent(self, name: str, *turns: Any) -> Agent:
+        @tool(context=True)
+        def ask(tool_context: ToolContext) -> str:
+            """Ask a person."""
+            answer = str(tool_context.interrupt("may I"))
+            self.answers.append(answer)
+            return answer
+
+        model = ScriptedModel([*turns, f"done {name}"])
+        return Agent(name=name, model=model, tools=[ask], callback_handler=None, state={"name": name})
+
+    def build(self, kind: str) -> Any:
+        manager = DaprSessionManager("s", store=self.store, on_busy="steal")
+        if kind == "swarm":
+            over: Any = [("handoff_to_agent", {"agent_name": "b", "message": "over", "context": {"found": 1}})]
+            nodes = [self.agent("a", over), self.agent("b", [("ask", {})])]
+            return Swarm(nodes, id="g", session_manager=manager)
+        builder = GraphBuilder()
+        for name in "abc":
+            builder.add_node(self.agent(name, *([[("ask", {})]] if name == "b" else [])), name)
+        for one, other in itertools.pairwise("abc"):
+            builder.add_edge(one, other)
+        if kind == "nested":
+            inner = builder.set_graph_id("inner").set_max_node_executions(9).build()
+            builder = GraphBuilder()
+            builder.add_node(inner, "n")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+    def view(self) -> Any:
+        return Journal(self.inner, "s", "g").load_sync()
+
+
+def said_yes(result: Any) -> Any:
+    return [{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts]
+
+
+def of_graph(graph: Any) -> dict[str, Any]:
+    state = graph.state
+    return {
+        "status": state.status,
+        "task": state.task,
+        "order": [node.node_id for node in state.execution_order],
+        "completed": {node.node_id for node in state.completed_nodes},
+        "interrupted": {node.node_id for node in state.interrupted_nodes},
+        "failed": {node.node_id for node in state.failed_nodes},
+        "statuses": {name: node.execution_status for name, node in graph.nodes.items()},
+        "results": {name: str(each.result) for name, each in state.results.items() if name != "b"},
+        "usage": state.accumulated_usage,
+        "metrics": state.accumulated_metrics,
+        "count": state.execution_count,
+        "time": state.execution_time,
+        "total": state.total_nodes,
+        "edges": [(one.node_id, other.node_id) for one, other in state.edges],
+        "entry": [node.node_id for node in state.entry_points],
+    }
+
+
+def of_swarm(swarm: Any) -> dict[str, Any]:
+    state = swarm.state
+    return {
+        "status": state.completion_status,
+        "task": state.task,
+        "history": [node.node_id for node in state.node_history],
+        "usage": state.accumulated_usage,
+        "metrics": state.accumulated_metrics,
+        "time": state.execution_time,
+        "shared": swarm.shared_context.context,
+        "is shared": state.shared_context is swarm.shared_context,
+    }
+
+
+@pytest.mark.parametrize(("kind", "of"), [("graph", of_graph), ("swarm", of_swarm)], ids=["graph", "swarm"])
+def test_another_process_sees_the_same(kind: str, of: Any) -> None:
+    world = World()
+    orchestrator = world.build(kind)
+    assert orchestrator("T").status == Status.INTERRUPTED
+
+    other = world.build(kind)
+
+    assert of(other) == of(orchestrator)
+    assert [each.executor.messages for each in other.nodes.values() if each.node_id != "b"] == [
+        each.executor.messages for each in orchestrator.nodes.values() if each.node_id != "b"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+def test_conversations_of_agents_are_recorded_once(kind: str) -> None:
+    """Strands keeps those of interrupted agents in the orchestrator's state as well."""
+    world = World()
+    world.build(kind)("T")
+
+    scope = world.view().scope("n" if kind == "nested" else "")
+
+    noted = unpack_value(scope.notes["interrupts"])["state"]
+    assert noted["activated"]
+    assert "messages" not in noted["context"]["b"]
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+def test_a_cut_after_the_answers_does_not_ask_again(kind: str) -> None:
+    """Nor does it count anything twice: Strands counts the tokens of a swarm's interrupted node when it waits, too."""
+    world = World()
+    waiting = world.build(kind)("T")
+    asked = len(world.frames)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        expected = world.build(kind)(said_yes(waiting))
+    assert expected.status == Status.COMPLETED
+    assert len(world.frames) > asked + 4
+    tried = 0
+    for number, frame in enumerate(world.frames[asked:-1], asked):
+        cut = World(frame)
+        notes = cut.view().scope("").notes
+        if unpack_value(notes["status"])["state"] == "interrupted":
+            continue  # the answers were not accepted yet
+        tried += 1
+        found = cut.build(kind)(None)
+        assert found.status == Status.COMPLETED, f"cut after write {number}"
+        assert found.accumulated_usage == expected.accumulated_usage, f"cut after write {number}"
+        assert found.accumulated_metrics == expected.accumulated_metrics, f"cut after write {number}"
+        assert found.execution_count == expected.execution_count, f"cut after write {number}"
+        assert set(cut.answers) <= {"yes"}
+    assert tried > 2
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_who_answers_after_somebody_else_has_is_told(kind: str) -> None:
+    world = World()
+    waiting = world.build(kind)("T")
+    slow = world.build(kind)
+
+    def overtake(_: Any) -> None:
+        if not world.answers:
+            assert world.build(kind)(said_yes(waiting)).status == Status.COMPLETED
+
+    slow.add_hook(overtake, BeforeMultiAgentInvocationEvent, order=1000)
+    with pytest.raises(InvocationConflictError, match="answered by somebody else"):
+        slow(said_yes(waiting))
+
+    assert world.answers == ["yes"]
+    assert world.view().owner is None
+    assert world.view().scope("").invocation.finished
+    assert world.build(kind)("T").status == Status.INTERRUPTED  # a new run
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_questions_of_an_earlier_run_are_not_those_of_the_next(kind: str) -> None:
+    world = World()
+    orchestrator = world.build(kind)
+    orchestrator(said_yes(orchestrator("T")))
+    whole = len(world.frames)
+    orchestrator("U")
+    frame = next(
+        frame
+        for frame in world.frames[whole:]
+        if (found := World(frame).view().scope("")).invocation and not found.invocation.finished
+    )
+    cut = World(frame)
+
+    again = cut.build(kind)
+    status = again.state.completion_status if kind == "swarm" else again.state.status
+    result = again(None)
+
+    assert status != Status.INTERRUPTED
+    assert result.status == Status.INTERRUPTED
+    assert cut.answers == []
+    assert len(result.interrupts) == 1

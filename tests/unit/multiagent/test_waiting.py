@@ -159,17 +159,19 @@ def test_a_cut_after_the_answers_does_not_ask_again(kind: str) -> None:
 def test_who_answers_after_somebody_else_has_is_told(kind: str) -> None:
     world = World()
     waiting = world.build(kind)("T")
-    slow = world.build(kind)
+    slow, ends = world.build(kind), list[bytes]()
 
     def overtake(_: Any) -> None:
         if not world.answers:
             assert world.build(kind)(said_yes(waiting)).status == Status.COMPLETED
+            ends.append(world.view().scope("").notes["status"])
 
     slow.add_hook(overtake, BeforeMultiAgentInvocationEvent, order=1000)
     with pytest.raises(InvocationConflictError, match="answered by somebody else"):
         slow(said_yes(waiting))
 
     assert world.answers == ["yes"]
+    assert [world.view().scope("").notes["status"]] == ends
     assert world.view().owner is None
     assert world.view().scope("").invocation.finished
     assert world.build(kind)("T").status == Status.INTERRUPTED  # a new run

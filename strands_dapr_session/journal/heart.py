@@ -106,15 +106,16 @@ class Heart:
         store = self._store()
         if store is None:
             return
-        self._count += 1
-        self._key, value = this_process.heartbeat(self._count)
         async with self._writing:
+            self._count += 1
+            key, value = this_process.heartbeat(self._count)
+            self._key = key
             try:
-                present = await store.get(self._key)
+                present = await store.get(key)
                 if present is None:
-                    await store.create(self._key, value)
+                    await store.create(key, value)
                 else:
-                    await store.replace(self._key, value, present.etag)
+                    await store.replace(key, value, present.etag)
             except (KeyConflict, OutcomeUnknown, DurableSessionError) as error:
                 logger.warning("store=<%s>, error=<%s> | a heartbeat was lost", store.name, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,8 @@ class Tenure:
     def leave(self) -> None:
         """The journal is about to be released."""
         if self.is_of_this_process:
-            io_thread.call_soon(lambda: Heart.of(self._context.store).leave(self.acquisition))
+            with contextlib.suppress(RuntimeError):  # at exit, when every heart is stopped anyway
+                io_thread.call_soon(lambda: Heart.of(self._context.store).leave(self.acquisition))
 
     def end(self) -> None:
         """The journal has been released."""

@@ -13,6 +13,8 @@ _LONGEST: Final = 512
 _RANDOM: Final = frozenset({"tracking_id", "created_at", "metrics", "latencyMs"})
 """Keys of Strands' messages whose values differ from run to run."""
 
+_LISTED: Final = "  - Agent: "
+
 
 def plain(value: Any) -> Any:
     """Turn any value into what JSON can hold, without making different values equal.
@@ -28,6 +30,31 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return {f"<{type(value).__name__}>": _rare(value)}
+
+
+def in_any_order(messages: Any) -> Any:
+    """Sort what Strands lists in the order in which it came: the results of a node's own nodes, in a later prompt.
+
+    Which of two nodes that run at the same time ends first differs between two runs that nothing disturbs (1.62,
+    `Graph._build_node_input`).
+
+    Args:
+        messages: As `plain` gives them.
+    """
+    sorted_messages = []
+    for message in messages:
+        content: list[Any] = []
+        listed: list[Any] = []
+        for block in [*message["content"], None]:
+            if block is not None and str(block.get("text", "")).startswith(_LISTED):
+                listed.append(block)
+                continue
+            content += sorted(listed, key=repr)
+            listed.clear()
+            if block is not None:
+                content.append(block)
+        sorted_messages.append({**message, "content": content})
+    return sorted_messages
 
 
 def _rare(value: Any) -> Any:

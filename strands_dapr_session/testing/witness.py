@@ -9,7 +9,7 @@ from strands.hooks import AfterNodeCallEvent, BeforeNodeCallEvent
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.idempotency import idempotency_key
-from strands_dapr_session.testing.plain import digest, plain
+from strands_dapr_session.testing.plain import digest, in_any_order, plain
 from strands_dapr_session.testing.subject import main_agents, orchestrators_of, with_tools
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Witness:
             messages: Any, tool_specs: Any = None, system_prompt: Any = None, **kwargs: Any
         ) -> AsyncGenerator[Any, None]:
             number = self._switch.before("model", agent=name)
-            seen, around = plain(messages), plain([tool_specs, system_prompt, kwargs.get("tool_choice")])
+            seen, around = in_any_order(plain(messages)), plain([tool_specs, system_prompt, kwargs.get("tool_choice")])
             self._ledger.note("model-start", agent=name, asked=digest([seen, around]), messages=seen)
             answer = _Answer()
             try:

@@ -107,7 +107,8 @@ class SimProcess:
 
     async def _end_in_good_order(self) -> None:
         """Do what the interpreter does at exit: operations get a moment, hearts stop."""
-        await asyncio.sleep(0.5)
+        for _ in range(50):  # also if the process stands still meanwhile: that is no time in which they get on
+            await asyncio.sleep(0.01)
         await io_thread.run(heart.Heart.of(self.store).stop())
 
     def note(self, kind: str, **details: Any) -> None:

@@ -227,6 +227,20 @@ async def test_a_beat_on_its_way_is_taken_away_too(body: Body) -> None:
     assert await body.beat() is None
 
 
+async def test_a_beat_behind_a_removal_is_written(body: Body) -> None:
+    """It would be the death of the heart to look for a key that the removal has taken."""
+    body.begin("a")
+    await body.time.goes_on()
+    async with body.heart._writing:
+        waiting = [asyncio.create_task(each) for each in (body.heart._remove(), body.heart._write())]
+        await body.time.settle()
+    await asyncio.gather(*waiting)
+    assert await body.beat() is not None
+    body.heart.leave("a")
+    await body.time.settle()
+    assert await body.beat() is None
+
+
 @dataclass(frozen=True)
 class Fails(Fault):
     error: Exception

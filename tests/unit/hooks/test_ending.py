@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.hooks import AfterInvocationEvent, BeforeInvocationEvent
+from strands.hooks import AfterInvocationEvent, BeforeInvocationEvent, BeforeToolCallEvent
 from strands.tools.executors import SequentialToolExecutor
 
 from strands_dapr_session import DaprSessionManager, StoreError
@@ -32,9 +32,7 @@ class World:
         def look(name: str) -> str:
             """Look."""
             self.ran.append(name)
-            if name == self.breaks:
-                self.breaks = ""
-                self.store.plan = outage(0, 10**9)
+            self.break_in(name)
             return name
 
         @tool(context=True)
@@ -42,6 +40,7 @@ class World:
             """Ask a person."""
             answer = str(tool_context.interrupt("may I"))
             self.ran.append(answer)
+            self.break_in("ask")
             return answer
 
         script: Any = {
@@ -56,6 +55,11 @@ class World:
             callback_handler=None,
             tool_executor=SequentialToolExecutor(),
         )
+
+    def break_in(self, name: str) -> None:
+        if name == self.breaks:
+            self.breaks = ""
+            self.store.plan = outage(0, 10**9)
 
     def mend(self) -> None:
         self.store.plan = lambda _: None
@@ -105,13 +109,16 @@ def test_what_is_added_to_an_agent_after_that_stays(world: World) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["ask", None])
-def test_whoever_answered_when_the_store_was_away_is_not_held_to_answer(world: World, prompt: str | None) -> None:
+@pytest.mark.parametrize("where", ["ask", "a"])
+def test_whoever_answered_when_the_store_was_away_is_not_held_to_answer(
+    world: World, where: str, prompt: str | None
+) -> None:
     agent = world.agent()
     result = agent("ask")
     answers: Any = [
         {"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts or []
     ]
-    world.breaks = "a"
+    world.breaks = where
     with pytest.raises(StoreError):
         agent(answers)
     world.mend()
@@ -119,7 +126,30 @@ def test_whoever_answered_when_the_store_was_away_is_not_held_to_answer(world: W
     again = agent(prompt)
 
     assert str(again).strip() == "asked"
-    assert world.ran.count("yes") == 1
+    assert world.ran == (["yes", "yes", "a"] if where == "ask" else ["yes", "a", "a"])
+    assert said(world.agent()) == ["ask"]
+
+
+@pytest.mark.parametrize("prompt", ["ask", None])
+def test_whoever_answered_before_a_failure_is_not_held_to_answer(world: World, prompt: str | None) -> None:
+    agent = world.agent()
+    result = agent("ask")
+    answers: Any = [
+        {"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts or ()
+    ]
+    down = [True]
+
+    def stop(event: BeforeToolCallEvent) -> None:
+        if down:
+            down.clear()
+            raise ConnectionError("down", event.tool_use["name"])
+
+    agent.add_hook(stop, BeforeToolCallEvent)
+    with pytest.raises(Exception, match="down"):
+        agent(answers)
+
+    assert str(agent(prompt)).strip() == "asked"
+    assert world.ran == ["yes", "a"]
     assert said(world.agent()) == ["ask"]
 
 

@@ -206,6 +206,27 @@ def test_another_prompt_comes_after_what_is_owed(world: World) -> None:
     assert said(world.agent(script)) == ["go", "then"]
 
 
+def test_another_prompt_that_fails_after_what_was_owed_is_what_is_owed_then(world: World) -> None:
+    down = [True]
+
+    def then(_: Any) -> str:
+        if down:
+            raise ConnectionError("down")
+        return "then it was"
+
+    script = {"go": [work("stop"), "went"], "then": [then]}
+    world.killed(script)
+    agent = world.agent(script)
+    with pytest.raises(Exception, match="down"):
+        agent("then")
+    down.clear()
+    other = world.agent(script)
+
+    assert str(other("then")).strip() == "then it was"
+
+    assert said(other) == ["go", "then"]
+
+
 def test_another_prompt_is_not_run_where_what_is_owed_asks_a_person(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,6 +24,7 @@ from strands_dapr_session.errors import NothingUnfinishedError
 from strands_dapr_session.hooks.owed import only_what_is_owed
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
 
@@ -236,3 +237,44 @@ def test_a_run_that_was_taken_over_is_not_tried_again(world: World) -> None:
         graph("T")
 
     assert world.ran.count("a") <= 2  # the node's, and the other agent's
+
+
+def test_only_what_the_policy_names_is_tried_again(world: World) -> None:
+    graph = world.graph(retry=Retries(node=RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(TimeoutError,))))
+
+    world.fail(graph, "a")
+
+    assert len(graph.nodes["a"].executor.model.calls) == 2  # one before its tool, one after it
+
+
+def test_there_is_a_pause_before_each_further_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[int] = []
+
+    async def watched(tried: Any, _: Any) -> None:
+        paused.append(tried.attempt)
+
+    monkeypatch.setattr("strands_dapr_session.multiagent.orchestration.pause", watched)
+    retry = Retries(node=RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(Exception,)))
+    graph = world.graph(retry=retry)
+    world.fail(graph, "a")
+    assert paused == [1, 2]
+
+    world.graph(retry=retry)("T")
+
+    assert paused == [1, 2, 3]  # what goes on waits for what is left
+
+
+def test_a_node_that_is_visited_again_runs_again(world: World) -> None:
+    builder = GraphBuilder()
+    for name in "ab":
+        builder.add_node(world.agent(name), name)
+    builder.add_edge("a", "b")
+    builder.add_edge("b", "a", lambda state: len(state.execution_order) < 4)
+    builder.set_entry_point("a").reset_on_revisit().set_max_node_executions(9).set_graph_id("g")
+    graph = builder.set_session_manager(DaprSessionManager("s", store=world.store)).build()
+
+    result = graph("T")
+
+    assert [node.node_id for node in result.execution_order] == ["a", "b"] * 2
+    assert world.ran == ["a", "a", "b", "b"] * 2  # the node's tool, and that of the other agent
+    assert unpack_value(world.view().scope("").notes["batch"])["number"] == 4

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.hooks import BeforeMultiAgentInvocationEvent
+from strands.hooks import BeforeMultiAgentInvocationEvent, BeforeNodeCallEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import Status
 
@@ -199,3 +199,31 @@ def test_questions_of_an_earlier_run_are_not_those_of_the_next(kind: str) -> Non
     assert result.status == Status.INTERRUPTED
     assert cut.answers == []
     assert len(result.interrupts) == 1
+
+
+def test_a_question_about_a_node_that_has_not_run_leaves_its_agent_as_it_was_made() -> None:
+    world = World()
+
+    def build() -> Any:
+        builder = GraphBuilder()
+        node = world.agent("a")
+        node.messages.append({"role": "user", "content": [{"text": "Earlier."}]})
+        builder.add_node(node, "a")
+        manager = DaprSessionManager("s", store=world.store, on_busy="steal")
+        graph = builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+        def ask(event: BeforeNodeCallEvent) -> None:
+            event.interrupt("may it", reason=event.node_id)
+
+        graph.add_hook(ask, BeforeNodeCallEvent)
+        return graph
+
+    waiting = build()("T")
+    assert waiting.status == Status.INTERRUPTED
+    other = build()
+
+    assert other(said_yes(waiting)).status == Status.COMPLETED
+
+    messages = other.nodes["a"].executor.messages
+    assert [block["text"] for message in messages for block in message["content"]] == ["Earlier.", "T", "done a"]
+    assert other.nodes["a"].executor.state.get() == {"name": "a"}

@@ -10,8 +10,9 @@ from strands import Agent, tool
 from strands.multiagent import Swarm
 from strands.multiagent.base import Status
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, FencedError
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import Noted
 from strands_dapr_session.stores.memory import MemoryStore
@@ -24,33 +25,50 @@ class World:
     Attributes:
         before_answer: Called with the swarm before its agent answers.
         seen: What was recorded as shared when a tool ran.
+        is_down: The first agent's model fails when it is to say its last word.
+        steals: Somebody takes the run over inside of the next tool.
     """
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.before_answer: Callable[[Any], None] = lambda _: None
         self.seen: list[Any] = []
+        self.is_down = False
+        self.steals = False
+
+    def view(self) -> Any:
+        return Journal(self.store, "s", "g").load_sync()
 
     def shared(self) -> Any:
-        note = Journal(self.store, "s", "g").load_sync().scope("").notes.get("shared")
+        note = self.view().scope("").notes.get("shared")
         return None if note is None else unpack_value(note)
 
     def swarm(self, *, hands_over: bool = False) -> Any:
         @tool
-        def look() -> str:
+        async def look() -> str:
             """Look at what is recorded."""
             self.seen.append(self.shared())
+            if self.steals:
+                self.steals = False
+                thief = Journal(self.store, "s", "g", settings=JournalSettings(on_busy="steal"))
+                await thief.acquire()
+                await thief.release()
             return "looked"
 
         def first(_: Any) -> Any:
             self.before_answer(swarm)
             return [("look", {})]
 
+        def last(_: Any) -> str:
+            if self.is_down:
+                raise ConnectionError("down")
+            return "done a"
+
         over: Any = [("handoff_to_agent", {"agent_name": "b", "message": "over", "context": {"found": 1}})]
         nodes = [
             Agent(
                 name="a",
-                model=ScriptedModel([first, *([over] if hands_over else []), "done a"]),
+                model=ScriptedModel([first, *([over] if hands_over else []), last]),
                 tools=[look],
                 callback_handler=None,
             ),
@@ -163,3 +181,47 @@ def test_what_was_shared_in_a_run_that_was_given_up_is_forgotten(world: World, *
 
     expected = {"a": {"found": 1}} if earlier else {}
     assert swarm.shared_context.context == world.swarm().shared_context.context == expected
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_handoff_is_kept_though_its_agent_fails_after_it(world: World, where: str) -> None:
+    """The tool call has its result, and is not repeated."""
+    swarm = world.swarm(hands_over=True)
+    world.is_down = True
+    assert swarm("T").status == Status.FAILED
+    world.is_down = False
+    assert world.shared() == {"a": {"found": 1}}
+    swarm = swarm if where == "here" else world.swarm(hands_over=True)
+
+    result = swarm("T")
+
+    assert result.status == Status.COMPLETED
+    assert [node.node_id for node in result.node_history] == ["a", "b"]
+    assert "over" in str(swarm.nodes["b"].executor.messages[0])
+    assert len(world.seen) == 2  # once each
+
+
+def test_a_swarm_that_was_taken_over_says_so(world: World) -> None:
+    """Strands makes a status of whatever a node raises."""
+    world.steals = True
+    swarm = world.swarm()
+
+    with pytest.raises(FencedError):
+        swarm("T")
+
+    assert swarm("T").status == Status.COMPLETED
+    assert world.view().owner is None
+
+
+def test_every_call_that_goes_on_is_an_attempt(world: World) -> None:
+    world.is_down = True
+    for _ in range(2):
+        assert world.swarm()("T").status == Status.FAILED
+    first = world.view().scope("").invocation
+    world.is_down = False
+    world.swarm()("T")
+
+    scope = world.view().scope("")
+    status = unpack_value(scope.notes["status"])
+    assert (status["attempt"], status["invocation"]) == (3, first.id)
+    assert (scope.invocation.id, scope.invocation.finished) == (first.id, True)

@@ -9,7 +9,7 @@ from strands import Agent, ToolContext, tool
 from strands.hooks import AfterInvocationEvent, BeforeInvocationEvent, BeforeToolCallEvent
 from strands.tools.executors import SequentialToolExecutor
 
-from strands_dapr_session import DaprSessionManager, DriftError, InvocationConflictError
+from strands_dapr_session import ConfigurationError, DaprSessionManager, DriftError, InvocationConflictError
 from strands_dapr_session.errors import NothingUnfinishedError
 from strands_dapr_session.hooks.owed import only_what_is_owed
 from strands_dapr_session.journal.journal import Journal
@@ -156,6 +156,18 @@ def test_an_id_that_is_unfinished_with_another_prompt_is_refused(world: World) -
     assert world.is_free
     assert str(agent("then", invocation_state={"invocation_id": "two"})).strip() == "then it was"
     assert said(agent) == ["go", "then"]
+
+
+@pytest.mark.parametrize("key", ["", "  ", 7])
+def test_what_is_no_id(world: World, key: Any) -> None:
+    agent = world.agent()
+
+    with pytest.raises(ConfigurationError, match="must be a non-empty string"):
+        agent("go", invocation_state={"invocation_id": key})
+
+    assert world.is_free
+    assert world.agent().messages == []
+    assert str(agent("go")).strip() == "went"
 
 
 def test_after_a_refusal_the_agent_is_recorded_as_before(world: World) -> None:

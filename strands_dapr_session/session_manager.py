@@ -74,7 +74,6 @@ class DaprSessionManager(SessionManager):
         on_busy: OnBusy = "wait",
         busy_timeout: float = 30.0,
         lease: float = 3.0,
-        **_: Any,
     ) -> None:
         """Set a session up. Nothing is sent yet.
 
@@ -99,7 +98,6 @@ class DaprSessionManager(SessionManager):
             busy_timeout: How long to wait for it, in seconds.
             lease: After how many seconds of silence a worker counts as dead. It decides when a takeover is polite;
                 no guarantee rests on it.
-            **_: Ignored, for extensions of Strands.
 
         Raises:
             InvalidIdentifierError: The session id cannot be used.

@@ -38,3 +38,9 @@ def test_a_sleep_that_does_not_wait_stops_nothing(monkeypatch: pytest.MonkeyPatc
     agent = agent_on(MemoryStore())
     for _ in range(3):
         assert str(agent("go")).strip() == "done"
+
+
+def test_an_option_that_does_not_exist_is_refused() -> None:
+    options: Any = {"retries": 3}
+    with pytest.raises(TypeError, match="'retries'"):
+        DaprSessionManager("s", store="memory://", **options)

@@ -113,6 +113,7 @@ class Attending:
         self._draining = False
         self._refused: deque[str] = deque(maxlen=_REFUSED_KEPT)
         self._first_seen: dict[tuple[str, Offer], float] = {}
+        self._look_again: dict[str, float] = {}
 
     @property
     def in_hand(self) -> tuple[str, ...]:
@@ -151,6 +152,9 @@ class Attending:
         """Take the runs that Dapr did not bring to anybody who can run them, and this worker can."""
         laid_out = await self._offers.look(self._builds)
         now = time.monotonic()
+        for invocation_id in [name for name, at in self._look_again.items() if now >= at]:
+            del self._look_again[invocation_id]
+            self.adopt_soon(invocation_id)
         every = {each for offered in laid_out.values() for each in offered.items()}
         self._first_seen = {each: self._first_seen.get(each, now) for each in every}
         for agent, offered in laid_out.items():
@@ -399,6 +403,10 @@ class Attending:
         if state.is_over:
             return "done"
         await self._offers.lay_out(agent, invocation_id, at_once=True)
+        # Whether anybody has taken it until then is looked at here too: its workflow may have lost its place.
+        if state.misfit_since:
+            left = self._settings.misfit_timeout - (time.time() - state.misfit_since)
+            self._look_again[invocation_id] = time.monotonic() + max(left, 0.0)
         return "later"
 
     # -- others --------------------------------------------------------------------------------------------------

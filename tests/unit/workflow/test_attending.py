@@ -85,6 +85,40 @@ async def test_what_nobody_here_can_run_is_laid_out_and_its_dead_worker_forgotte
     assert scene.engine.told == ["schedule"]
 
 
+async def test_what_nobody_takes_is_given_up_though_dapr_does_not_bring_it_again() -> None:
+    scene = Scene({}, misfit_timeout=0)
+    await scene.run("run", HELD)
+    await scene.attending.look_after(of_the_dead("run"))
+    await scene.settle()
+    assert (await scene.runs.state("run")).phase == "pending"
+    await scene.attending.look_around()
+    await scene.settle()
+    state = await scene.runs.state("run")
+    assert (state.phase, state.error[0]) == ("failed", "UnknownAgentError")
+    assert scene.attending._look_again == {}
+
+
+async def test_what_nobody_has_taken_yet_is_not_looked_at_before_its_time() -> None:
+    scene = Scene({}, misfit_timeout=600)
+    await scene.run("run", HELD)
+    await scene.attending.look_after(of_the_dead("run"))
+    await scene.settle()
+    told = list(scene.engine.told)
+    before = await scene.runs.state("run")
+    await scene.attending.look_around()
+    await scene.settle()
+    assert scene.engine.told == told
+    assert await scene.runs.state("run") == before
+    assert set(scene.attending._look_again) == {"run"}
+
+
+async def test_a_run_that_asks_a_person_is_not_looked_at_again_and_again() -> None:
+    scene = Scene({}, misfit_timeout=0)
+    await scene.run("run", HELD.asking(({"id": "i"},)))
+    assert await scene.attending.adopt("run") == "later"  # Dapr brought it to one that does not know its agent
+    assert scene.attending._look_again == {}
+
+
 async def test_what_a_dead_worker_had_let_go_of_and_this_one_refused_is_laid_out_again() -> None:
     scene = Scene({})
     await scene.run("run", HELD)

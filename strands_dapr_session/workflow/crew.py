@@ -191,6 +191,7 @@ class Crew:
             DurableSessionError: The store could not be read.
         """
         keys = {card_key(token): token for token in self._seen}
+        asked = time.monotonic()
         entries = await self.store.get_many([WORKERS, *keys])
         tokens = _tokens(entries.get(WORKERS))
         if self.token not in tokens:
@@ -200,7 +201,7 @@ class Crew:
             # It is this process that was away: that the others' cards have not changed meanwhile, it cannot know.
             for seen in self._seen.values():
                 seen.since = now
-        self._looked = now
+        self._looked = asked  # what was written while the answer was on its way is not in it
         others = {token: name for token, name in tokens.items() if token != self.token}
         fresh = {card_key(token): token for token in others.keys() - self._seen.keys()}
         if fresh:

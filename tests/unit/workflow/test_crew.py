@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -162,3 +164,24 @@ async def test_a_worker_lets_go_of_what_its_card_does_not_have(clock: Clock) -> 
     assert not crew.has_let_go(other.name, "run-1", since)
     assert crew.has_let_go(other.name, "run-2", since)
     assert not crew.has_let_go(Other(store).name, "run-2", since)  # nobody has seen a card of that one
+
+
+async def test_a_card_that_was_asked_for_before_a_claim_says_nothing_of_it(clock: Clock) -> None:
+    store = MemoryStore()
+    crew, other = crew_of(store), Other(store)
+    await other.join()
+    await crew.look()
+    read = store.get_many
+
+    async def slow(keys: Sequence[str], **options: Any) -> Any:
+        found = await read(keys, **options)
+        clock.now += 0.5  # meanwhile the other takes a run
+        return found
+
+    store.get_many = slow  # type: ignore[method-assign]
+    await crew.look()
+    assert not crew.has_let_go(other.name, "another run", clock.now - 0.25)
+    store.get_many = read  # type: ignore[method-assign]
+    await crew.look()
+    assert crew.has_let_go(other.name, "another run", clock.now - 0.25)
+    assert not crew.has_let_go(other.name, "run-1", clock.now - 0.25)

@@ -77,7 +77,8 @@ def check_end(  # noqa: PLR0913, PLR0917  (they are what a case is)
         limit: What was limited.
         what: What hung.
         name: The name of its session and gate.
-        tries: How many tries there should have been in the end.
+        tries: How many tries there should have been in the end. Where workers die or freeze there may be more: one that
+            gets no time to beat for a lease loses its run as well.
         has_hung: It was given up on, and not only taken from a worker.
     """
     if has_hung and limit == "invocation":
@@ -86,11 +87,13 @@ def check_end(  # noqa: PLR0913, PLR0917  (they are what a case is)
         assert failed.value.error_type == "ParkedError"
         run.restart()
     answer = str(run.result(timeout=60)).strip()
+    counts = stage.counts(name)
+    assert counts.keys() == {1}
+    assert counts[1] == tries if name.startswith("hang-") else counts[1] >= tries
     if has_hung and limit in GIVES_UP:
         assert "may or may not have taken effect" in answer
     else:
-        assert answer == f"answer {tries}"
-    assert stage.counts(name) == {1: tries}
+        assert answer == f"answer {counts[1]}"
     before = said(stage, name)
     assert before == ([answer, answer] if what != "model" else [answer])
     stage.open(name)

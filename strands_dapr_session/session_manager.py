@@ -258,9 +258,10 @@ class DaprSessionManager(SessionManager):
         """
         if isinstance(built, Agent):
             journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
-            last = journal.load_sync().scope(ROOT_SCOPE).invocation
-            if invocation_id is not None and (last is None or last.key != invocation_id):
-                return
+            if invocation_id is not None:
+                last = journal.load_sync().scope(ROOT_SCOPE).invocation
+                if last is None or last.key != invocation_id:
+                    return
             strands_compat.stop_waiting(built)
             self.sync_agent(built)
             io_thread.run_sync(give_up(journal))

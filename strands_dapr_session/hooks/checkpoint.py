@@ -31,11 +31,14 @@ from strands_dapr_session.records.records import Derived, DocumentSet, Spliced
 from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from strands import Agent
     from strands.agent import AgentResult
     from strands.hooks import HookRegistry
     from strands.types.content import Message
 
+    from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording, Recordings
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.records.view import View
@@ -256,10 +259,7 @@ class CheckpointHooks(HookProvider):
         # What a conversation manager did before the model was asked goes with the answer. Without one it is not
         # recorded: the manager does it again, to what it was done to before, when the model is asked again.
         thorough = is_answer and strands_compat.edits_history_midway(event.agent)
-        if event.message["role"] == "user":
-            self._record_user_message(recording, event.agent)
-        else:
-            self._record(recording, event.agent, thorough=thorough)
+        self._record(recording, event.agent, thorough=thorough, is_of_user=event.message["role"] == "user")
 
     async def _outside(self, recording: Recording, agent: Agent, message: Message) -> None:
         """Record a message that was added while no invocation runs, as a direct tool call does."""
@@ -319,37 +319,32 @@ class CheckpointHooks(HookProvider):
             await recording.ownership.end(recording, agent, records)
 
     @staticmethod
-    def _record_user_message(recording: Recording, agent: Agent) -> None:
-        """Record a message of the user, which may travel with what follows from it if its contents are recorded."""
-        progress, prompt = recording.running.progress, recording.running.prompt
+    def _record(recording: Recording, agent: Agent, *, thorough: bool = False, is_of_user: bool = False) -> None:
+        """Record what differs. A message of the user may travel with what follows, if its contents are recorded."""
         try:
             with recording.lock:
-                changes = recording.changes(agent, thorough=False)
-                waits = all(_is_known(record, is_prompt=progress.messages <= len(prompt)) for record in changes)
+                changes = recording.changes(agent, thorough=thorough)
+                waits = is_of_user and _are_known(changes, recording.running)
                 (recording.journal.append_with_next if waits else recording.journal.append)(*changes)
         except DurableSessionError as error:
             recording.fail(error)
             raise
 
-    @staticmethod
-    def _record(recording: Recording, agent: Agent, *, thorough: bool = False) -> None:
-        try:
-            with recording.lock:
-                recording.journal.append(*recording.changes(agent, thorough=thorough))
-        except DurableSessionError as error:
-            recording.fail(error)
-            raise
 
+def _are_known(records: Iterable[Record], invocation: Invocation) -> bool:
+    """Tell whether records only repeat what others say: a prompt, results of tools, and the count of messages."""
+    is_prompt = invocation.progress.messages <= len(invocation.prompt)
 
-def _is_known(record: Record, *, is_prompt: bool) -> bool:
-    """Tell whether a record only repeats what others say: a prompt, results of tools, and the count of messages."""
-    match record:
-        case Spliced():
-            return is_prompt or all(type(body) is Derived for body in record.bodies)
-        case DocumentSet():
-            return record.name == PROGRESS
-        case _:
-            return False
+    def is_known(record: Record) -> bool:
+        match record:
+            case Spliced():
+                return is_prompt or all(type(body) is Derived for body in record.bodies)
+            case DocumentSet():
+                return record.name == PROGRESS
+            case _:
+                return False
+
+    return all(map(is_known, records))
 
 
 def _remove(calls: list[Any], call: object) -> bool:

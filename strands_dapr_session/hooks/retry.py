@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,16 +37,21 @@ def is_transient(error: BaseException) -> bool:
     These are `ModelThrottledException`, `ConnectionError`, `TimeoutError`, what carries a status of `TRANSIENT_STATUS`,
     what is of a class named in `TRANSIENT_NAMES`, and what was raised from any of them.
     """
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause in causes(error):
         if isinstance(cause, (ModelThrottledException, ConnectionError, TimeoutError)):
             return True
         if _status(cause) in TRANSIENT_STATUS or any(kind.__name__ in TRANSIENT_NAMES for kind in type(cause).__mro__):
             return True
-        cause = cause.__cause__
     return False
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Go from an error to what it was raised from, and on; each once, though they may go round."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
 
 
 def _status(error: BaseException) -> Any:

@@ -24,6 +24,7 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
 from strands_dapr_session.hooks.recording import MODEL_CALL
+from strands_dapr_session.hooks.retry import causes
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import Tried
 from strands_dapr_session.strands_compat import FIRST, LAST
@@ -132,13 +133,7 @@ def _give_up_on(error: BaseException) -> None:
 
 def was_given_up_on(error: BaseException | None) -> bool:
     """Tell whether a policy has made its last attempt at what failed with this error."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if getattr(error, "strands_dapr_session_given_up", False):
-            return True
-        error = error.__cause__
-    return False
+    return any(getattr(cause, "strands_dapr_session_given_up", False) for cause in causes(error))
 
 
 async def _note(recording: Recording, what: str, error: BaseException, policy: RetryPolicy) -> bool:

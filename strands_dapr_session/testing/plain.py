@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Final
 
 _LONGEST: Final = 512
@@ -44,17 +45,15 @@ def in_any_order(messages: Any) -> Any:
     sorted_messages = []
     for message in messages:
         content: list[Any] = []
-        listed: list[Any] = []
-        for block in [*message["content"], None]:
-            if block is not None and str(block.get("text", "")).startswith(_LISTED):
-                listed.append(block)
-                continue
-            content += sorted(listed, key=repr)
-            listed.clear()
-            if block is not None:
-                content.append(block)
+        for is_listed, blocks in groupby(message["content"], _is_listed):
+            found = list(blocks)
+            content += sorted(found, key=repr) if is_listed else found
         sorted_messages.append({**message, "content": content})
     return sorted_messages
+
+
+def _is_listed(block: Any) -> bool:
+    return str(block.get("text", "")).startswith(_LISTED)
 
 
 def _rare(value: Any) -> Any:

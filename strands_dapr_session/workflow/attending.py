@@ -270,7 +270,6 @@ class Attending:
         if request.agent not in self._builds:
             known = ", ".join(sorted(self._builds))
             why = f"no worker knows the agent {request.agent!r}. The last one that was asked knows: {known}"
-            self._refused.append(invocation_id)
             return await self._misfit(invocation_id, request.agent, "UnknownAgentError", why)
         async with self._places:
             if self._draining:
@@ -341,8 +340,7 @@ class Attending:
         if isinstance(error, UnfinishedRunError) and error.invocation_id not in {None, claim.invocation_id}:
             return await self._behind(claim, str(error.invocation_id), text)
         if isinstance(error, DriftError):
-            await self._later(claim, "refused", text)
-            self._refused.append(claim.invocation_id)
+            await self._runs.conclude(claim, lambda now: now.let_go("refused", text))
             return await self._misfit(claim.invocation_id, claim.request.agent, name, text)
         if isinstance(error, (StoreUnavailableError, OwnershipError)):
             return await self._later(claim, "failed", f"{name}: {text}")
@@ -390,11 +388,12 @@ class Attending:
 
     async def _misfit(self, invocation_id: str, agent: str, error_type: str, message: str) -> Step:
         """Leave a run to others; give it up when nobody has taken it for too long."""
+        self._refused.append(invocation_id)
 
         def note(state: RunState) -> RunState:
             if state.holder and self._is_dead(invocation_id, state):
                 # Nobody has to watch the dead one any more: others may not know it, and would wait for it.
-                state = state.let_go("lost", "the worker died, or was silent for a lease", failed=True)
+                state = state.lost()
             if state.phase != "pending":
                 return state
             return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)

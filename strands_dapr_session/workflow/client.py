@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
@@ -92,13 +91,8 @@ class AgentClient:
         state = await self._runs.submit(invocation_id, request)
         if state.is_over:
             return
-        workflow = RunKeys(invocation_id).workflow(state.generation)
-        offers = Offers(self._store)
-        # Together: each takes a while, and one is to do if the other does not.
-        scheduled, _ = await asyncio.gather(
-            self._engine.schedule(workflow, invocation_id), offers.lay_out(request.agent, invocation_id)
-        )
-        if not scheduled and not await offers.lay_out(request.agent, invocation_id, at_once=True):
+        telling = self._engine.schedule(RunKeys(invocation_id).workflow(state.generation), invocation_id)
+        if not await Offers(self._store).lay_out_and_tell(request.agent, invocation_id, telling):
             raise WorkflowUnavailableError(
                 f"no worker is connected to the sidecar at {self._engine.address}, and many runs wait for one already. "
                 "Start a worker, and submit again."

@@ -51,11 +51,10 @@ _REFUSALS: Final = (
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.INVALID_ARGUMENT,
-    *_TRANSIENT,
 )
-"""What a sidecar that works does not answer, or not for long. What else it says comes and goes with the workers: "actor
-type ... not registered", "operations on actor reminders are only possible on hosted actor types", "actor is closed",
-"remote actor moved" and more, all as UNKNOWN (Dapr 1.18.2)."""
+"""Answers that stay the same however often one asks. What is neither these nor transient comes and goes with the
+workers: "actor type ... not registered", "operations on actor reminders are only possible on hosted actor types",
+"actor is closed", "remote actor moved" and more, all as UNKNOWN (Dapr 1.18.2)."""
 
 
 def workflow_sdk() -> Any:
@@ -176,14 +175,15 @@ class Engine:
                 code, details = error.code(), error.details() or ""
                 if "already exists" in details or "no such instance" in details:
                     return True
-                if code not in _REFUSALS:
-                    logger.debug("address=<%s>, details=<%s> | could not %s a workflow", self.address, details, what)
-                    return False
-                if code not in _TRANSIENT or not await backoff.pause():
+                if code in _TRANSIENT and await backoff.pause():
+                    continue
+                if code in _TRANSIENT or code in _REFUSALS:
                     raise WorkflowUnavailableError(
                         f"the Dapr sidecar at {self.address} could not {what} a run's workflow ({code.name}: "
                         f"{details}). Nothing is lost: do the same again."
                     ) from error
+                logger.debug("address=<%s>, details=<%s> | could not %s a workflow", self.address, details, what)
+                return False
             else:
                 return True
 

@@ -17,6 +17,7 @@ loop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import zlib
@@ -27,7 +28,7 @@ from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.keys import offers_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Awaitable, Collection, Mapping
 
     from strands_dapr_session.stores.base import StateStore
 
@@ -76,6 +77,20 @@ class Offers:
 
         value, _ = await documents.change(self._store, key, add)
         return invocation_id in value
+
+    async def lay_out_and_tell(self, agent: str, invocation_id: str, telling: Awaitable[bool]) -> bool:
+        """Lay a run out while Dapr is told of it: each takes a while, and one is to do if the other does not.
+
+        Args:
+            agent: What is to run.
+            invocation_id: The run.
+            telling: Gives whether Dapr has heard of it.
+
+        Returns:
+            Whether somebody will look at it: false if Dapr has not heard of it, and too much is laid out already.
+        """
+        told, _ = await asyncio.gather(telling, self.lay_out(agent, invocation_id))
+        return told or await self.lay_out(agent, invocation_id, at_once=True)
 
     async def look(self, agents: Collection[str]) -> dict[str, dict[str, Offer]]:
         """Read what is laid out for some agents: by agent, by run. What is damaged must not hide the rest."""

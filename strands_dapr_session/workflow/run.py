@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from asyncio import sleep
 from dataclasses import dataclass
@@ -221,12 +220,8 @@ class Run:
         await self._lay_out(self._engine.wake(RunKeys(self.invocation_id).workflow(state.generation)))
 
     async def _lay_out(self, telling: Coroutine[Any, Any, bool]) -> None:
-        """Lay the run out while Dapr is told of it: see `Offers`."""
         agent = (await self._runs.request(self.invocation_id)).agent
-        offers = Offers(self._store)
-        told, _ = await asyncio.gather(telling, offers.lay_out(agent, self.invocation_id))
-        if not told:
-            await offers.lay_out(agent, self.invocation_id, at_once=True)
+        await Offers(self._store).lay_out_and_tell(agent, self.invocation_id, telling)
 
     async def _check_repeated(self, state: RunState, responses: list[dict[str, Any]]) -> None:
         """Accept answers that were given before.

@@ -142,7 +142,7 @@ class Runs:
             if state.holder:
                 if not is_dead(state):
                     return state
-                state = state.let_go("lost", "the worker died, or was silent for a lease", failed=True)
+                state = state.lost()
             if state.failures >= max_attempts:
                 return state.over(
                     "failed",

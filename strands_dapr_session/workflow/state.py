@@ -141,6 +141,10 @@ class RunState:
             misfit_since=self.misfit_since if ended == "refused" else 0.0,
         )
 
+    def lost(self) -> RunState:
+        """Its worker is taken for dead."""
+        return self.let_go("lost", "the worker died, or was silent for a lease", failed=True)
+
     def put_off(self, other: str, detail: str) -> RunState:
         """It has to wait until another run is over."""
         return replace(self.let_go("put off", detail), behind=other)

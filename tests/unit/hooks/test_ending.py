@@ -13,6 +13,7 @@ from strands_dapr_session import DaprSessionManager, StoreError
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import FaultyStore, outage
 from strands_dapr_session.testing.model import ScriptedModel
+from tests.unit.hooks.conversation import said
 
 
 class World:
@@ -72,11 +73,6 @@ def world() -> World:
 
 def plain(agent: Agent) -> list[Any]:
     return [(message["role"], message["content"]) for message in agent.messages]
-
-
-def said(agent: Agent) -> list[str]:
-    blocks = [(message["role"], block) for message in agent.messages for block in message["content"]]
-    return [block["text"] for role, block in blocks if role == "user" and "text" in block]
 
 
 @pytest.mark.parametrize("where", ["a", "b", "c"])

@@ -16,6 +16,7 @@ from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.strands_compat import LAST
 from strands_dapr_session.testing.model import ScriptedModel
+from tests.unit.hooks.conversation import results, said
 
 INTERRUPTED = "Tool was interrupted."
 
@@ -97,21 +98,6 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def said(agent: Agent) -> list[str]:
-    """What the user said."""
-    return [
-        block["text"]
-        for message in agent.messages
-        for block in message["content"]
-        if message["role"] == "user" and "text" in block
-    ]
-
-
-def results(agent: Agent) -> list[str]:
-    blocks = [block for message in agent.messages for block in message["content"]]
-    return [block["toolResult"]["content"][0]["text"] for block in blocks if "toolResult" in block]
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])

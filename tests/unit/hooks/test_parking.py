@@ -17,6 +17,7 @@ from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import Noted
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
+from tests.unit.hooks.conversation import said
 
 SCRIPT: Any = {
     "go": [[("look", {"name": name}) for name in "abcd"], "went"],
@@ -89,11 +90,6 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def said(agent: Agent) -> list[str]:
-    blocks = [(message["role"], block) for message in agent.messages for block in message["content"]]
-    return [block["text"] for role, block in blocks if role == "user" and "text" in block]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])

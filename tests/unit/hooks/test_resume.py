@@ -19,6 +19,7 @@ from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import ToolFinished
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
+from tests.unit.hooks.conversation import results, said
 
 
 class World:
@@ -82,16 +83,6 @@ def world() -> World:
 
 def work(*names: str) -> list[Any]:
     return [("work", {"name": name}) for name in names]
-
-
-def said(agent: Agent) -> list[str]:
-    blocks = [(message["role"], block) for message in agent.messages for block in message["content"]]
-    return [block["text"] for role, block in blocks if role == "user" and "text" in block]
-
-
-def results(agent: Agent) -> list[str]:
-    blocks = [block for message in agent.messages for block in message["content"]]
-    return [block["toolResult"]["content"][0]["text"] for block in blocks if "toolResult" in block]
 
 
 def test_only_agents_are_recorded_step_by_step() -> None:

@@ -13,7 +13,7 @@ from benchmarks import floor, scaling_page
 from benchmarks.results import LATEST, Results, Row
 from benchmarks.subjects import DAPR_EXT, FILE, OURS, S3, SNAPSHOT
 from benchmarks.tables import number
-from benchmarks.targets import TARGETS
+from benchmarks.targets import TARGETS, WHY_MISSED
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -143,7 +143,10 @@ def _targets(results: Results) -> str:
             f"{'not measured' if value is None else f'{number(value)} {target.unit}'} | "
             f"{'' if met is None else 'met' if met else '**missed**'} |"
         )
-    return "\n".join([*lines, ""]).replace("  |", " |")
+    missed = dict.fromkeys(target.group for target in TARGETS if target.is_met(results) is False)
+    reasons = [f"* {group}: {WHY_MISSED[group]}" for group in missed if group in WHY_MISSED]
+    told = ["", "What stands in the way of those that are missed:", "", *reasons] if reasons else []
+    return "\n".join([*lines, *told, ""]).replace("  |", " |")
 
 
 def _rows(results: Results, measure: str) -> str:

@@ -129,6 +129,21 @@ def _import(statement: str, results: Results) -> Row | None:
     return results.find("imports", statement, "import")
 
 
+WHY_MISSED = {
+    "load, all live": "What is read is distrusted: a checksum for each key (6 % of a load of 5000), lengths and types "
+    "before anything is built, and the record of each message by itself, so that an edit changes one of them. The bare "
+    "API does none of it. With few messages it is round trips that count, each 0.8 ms: the registry says where the "
+    "head is, the head where the rest is.",
+    "bytes written in a life": "A message is written when it is recorded, again when its slots are packed, and a third "
+    "time when eight small segments are made one. Each copy is compressed to between 0.25 and 0.45. Not to pack would "
+    "keep it at one copy, and cost a load a key for each turn.",
+    "import": "The package itself is imported late. The session manager cannot be: it is made of Strands' hooks.",
+    "embedded SQLite": "A step waits until the disk has it. FileSessionManager does not ask the disk, and loses what "
+    "it acknowledged with the power.",
+    "one step": "The call goes through another thread, so that the caller's event loop is never held up.",
+}
+"""What stands in the way, by group, for the reader of a target that is missed."""
+
 TARGETS = (
     *_loads(),
     Target(

@@ -215,7 +215,7 @@ class RunFailedError(RunError):
 
 
 class RunCancelledError(RunError):
-    """The run was cancelled."""
+    """The run was cancelled, or given up after it had failed."""
 
 
 class RunNotWaitingError(RunError):
@@ -223,4 +223,4 @@ class RunNotWaitingError(RunError):
 
 
 class RunFinishedError(RunError):
-    """The run is over, or is not, and so cannot be cancelled, restarted or purged. Nothing was changed."""
+    """The run is over, or is not, and so cannot be cancelled, restarted, abandoned or purged. Nothing was changed."""

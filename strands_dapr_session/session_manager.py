@@ -256,17 +256,19 @@ class DaprSessionManager(SessionManager):
             ConfigurationError: The graph or swarm is not of this session manager.
             DurableSessionError: It could not be recorded, or another live worker runs it.
         """
-        if isinstance(built, Agent):
-            journal = Journal(self._store, self.session_id, built.agent_id, settings=self._journal_settings)
-            if invocation_id is not None:
-                last = journal.load_sync().scope(ROOT_SCOPE).invocation
-                if last is None or last.key != invocation_id:
-                    return
+        root = None if isinstance(built, Agent) else self._root_of(built)
+        journal = self._journal(built)
+        if invocation_id is not None:
+            # Read without owning it: where it is another one that runs, there is nothing to wait for.
+            last = journal.load_sync().scope(ROOT_SCOPE).invocation
+            if last is None or last.key != invocation_id:
+                return
+        if root is None:
             strands_compat.stop_waiting(built)
             self.sync_agent(built)
             io_thread.run_sync(give_up(journal))
-            return
-        io_thread.run_sync(self._root_of(built).give_up(invocation_id))
+        else:
+            io_thread.run_sync(root.give_up(invocation_id))
 
     def restart(self, built: Any) -> None:
         """Let what is parked of an agent, graph or swarm be tried again; the next call does.
@@ -275,8 +277,12 @@ class DaprSessionManager(SessionManager):
             SessionBusyError: A live worker runs it.
             DurableSessionError: It could not be recorded.
         """
-        root = str(getattr(built, "agent_id", None) or built.id)
-        io_thread.run_sync(restart(Journal(self._store, self.session_id, root, settings=self._journal_settings)))
+        io_thread.run_sync(restart(self._journal(built)))
+
+    def _journal(self, built: Any) -> Journal:
+        """Make a journal of an agent, graph or swarm that knows nothing yet."""
+        root_id = str(getattr(built, "agent_id", None) or built.id)
+        return Journal(self._store, self.session_id, root_id, settings=self._journal_settings)
 
     def delete(self) -> None:
         """Delete the whole session: every agent's journal and what points to it. Safe to repeat.

@@ -354,11 +354,12 @@ class Attending:
             await self._runs.request(other)
         except RunNotFoundError:
             return await self._over(claim, "failed", UnfinishedRunError.__name__, text)
-        before, _ = await self._runs.change(other, lambda now: now.followed_by(claim.invocation_id))
-        if before.phase == "completed":
+        now, _ = await self._runs.change(other, lambda now: now.followed_by(claim.invocation_id))
+        if now.phase in {"completed", "cancelled"}:
             return await self._later(claim, "busy", text)
-        if before.is_over:
-            return await self._over(claim, "failed", UnfinishedRunError.__name__, text)
+        if now.is_over:
+            what_to_do = f"It is run {other!r}, which failed: restart() or abandon() that one, then restart() this one."
+            return await self._over(claim, "failed", UnfinishedRunError.__name__, f"{text} {what_to_do}")
         state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
         return _Held() if state.holder else "later"
 

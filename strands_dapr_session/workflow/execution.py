@@ -9,13 +9,14 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from strands.multiagent.base import MultiAgentResult, Status
+
 from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError, RunFailedError
 from strands_dapr_session.hooks.invocation import INVOCATION_ID
 from strands_dapr_session.workflow import outcome
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from strands_dapr_session.workflow.runs import Claim
-
-logger = logging.getLogger(__name__)
 
 Reason: TypeAlias = Literal["cancel", "drain", "lost"]
 """Why an attempt is stopped: somebody cancelled the run, this worker ends, or another worker has taken the run."""
@@ -113,6 +112,8 @@ class Execution:
         """Stop on the agent's loop."""
         if self._task is None or self._loop is None:
             return
+        if self._reason == "cancel" and self._root is None:
+            return  # what is being built is needed to give up what is recorded of the run; it is not called then
         cancel = getattr(self._root, "cancel", None)
         if self._reason == "cancel" and cancel is not None:
             cancel()
@@ -129,36 +130,33 @@ class Execution:
         task = loop.create_task(self._call())
         with self._lock:
             self._loop, self._task = loop, task
-            stopped = self._reason is not None
-        if stopped:
+            is_stopped = self._reason not in {None, "cancel"}
+        if is_stopped:
             task.cancel()
         try:
             ending = loop.run_until_complete(task)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is how the attempt ended
             ending = Raised(error)
         reason = self._reason
-        if reason is not None and isinstance(ending, Raised):
+        if isinstance(ending, Raised) and reason is not None and (reason != "cancel" or self._root is not None):
             ending = Stopped(reason)
         with self._lock:
             self._loop = None
-        if ending == Stopped("cancel") and self._root is not None and not self._has_finished:
-            self._give_up()
+        if ending == Stopped("cancel") and not self._has_finished:
+            ending = self._give_up()
         self._ending.set_result(ending)
         # A tool without `async` cannot be stopped. Its thread goes on, and only this one waits for it.
         _end_tasks(loop)
         tools.shutdown(wait=True, cancel_futures=True)
         loop.close()
 
-    def _give_up(self) -> None:
-        """Let the session take something new."""
+    def _give_up(self) -> Ending:
+        """Let the session take something new. As long as it does not, the run is not over."""
         try:
             strands_compat.session_manager_of(self._root).abandon(self._root, self._claim.invocation_id)
         except DurableSessionError as error:
-            logger.warning(
-                "invocation_id=<%s>, error=<%s> | the cancelled run is unfinished in its session",
-                self._claim.invocation_id,
-                error,
-            )
+            return Raised(error)
+        return Stopped("cancel")
 
     async def _call(self) -> Ending:
         claim = self._claim
@@ -167,7 +165,7 @@ class Execution:
             root = await root
         check_root(root, claim.request)
         self._root = root
-        if self._claim.state.cancel:
+        if self._claim.state.cancel or self._reason == "cancel":
             return Stopped("cancel")
         questions = await self._prepare(root)
         if questions:
@@ -183,7 +181,23 @@ class Execution:
         if getattr(result, "stop_reason", None) == "cancelled" and self._reason == "cancel":
             self._has_finished = True
             return Stopped("cancel")
+        if getattr(result, "status", None) == Status.FAILED:
+            # It is unfinished, as if it had raised: called again it runs what failed, and it refuses another task.
+            return Raised(_why_it_failed(result))
         return Finished(outcome.pack(result))
+
+
+def _why_it_failed(result: MultiAgentResult) -> Exception:
+    """Find the first exception in the result of a graph or swarm, which swarms give where graphs raise."""
+    for node in result.results.values():
+        if isinstance(node.result, Exception):
+            return node.result
+        if isinstance(node.result, MultiAgentResult) and node.result.status == Status.FAILED:
+            return _why_it_failed(node.result)
+    return RunFailedError(
+        "its result has the status FAILED, and no exception: a node was cancelled, or it reached a limit of its own",
+        Status.FAILED.name,
+    )
 
 
 def check_root(root: Any, request: Any) -> None:

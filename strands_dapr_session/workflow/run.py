@@ -96,8 +96,8 @@ class Run:
 
         Raises:
             pydantic.ValidationError: The structured output is none of this model.
-            RunFailedError: It failed. Its message says why; `restart` lets it go on.
-            RunCancelledError: It was cancelled.
+            RunFailedError: It failed. Its message says why; `restart` lets it go on, `abandon` gives it up.
+            RunCancelledError: It was cancelled, or abandoned.
             RunTimeoutError: It is not over yet.
             RunNotFoundError: Nothing was submitted under this id.
             StoreError: The store cannot be read.
@@ -134,11 +134,11 @@ class Run:
             if result is not None:
                 return result
         if state.phase == "cancelled":
-            raise RunCancelledError(f"run {self.invocation_id!r} was cancelled")
+            raise RunCancelledError(f"run {self.invocation_id!r} was cancelled, or given up after it had failed")
         kind, message = state.error
         raise RunFailedError(
             f"run {self.invocation_id!r} failed after {len(state.attempts)} attempts: {kind}: {message}. "
-            "What it recorded is kept: restart() lets it go on from there.",
+            "What it recorded is kept: restart() lets it go on from there, abandon() gives it up.",
             kind,
             state.attempts,
         )
@@ -275,6 +275,32 @@ class Run:
             state, _ = await self._runs.change(self.invocation_id, lambda now: now.again(generation))
         elif state.is_over or workflow is not None:
             raise RunFinishedError(f"run {self.invocation_id!r} is {state.phase}: only runs that failed are restarted")
+        workflow = RunKeys(self.invocation_id).workflow(state.generation)
+        await self._lay_out(self._engine.schedule(workflow, self.invocation_id))
+
+    def abandon(self) -> None:
+        """Give up a run that failed: it is not to go on. A worker frees its session for another, within seconds.
+
+        That is what a graph or swarm needs before it takes another task; an agent gives up by itself what failed. What
+        the run did stays. From here on it counts as cancelled. A second time changes nothing.
+
+        Raises:
+            RunFinishedError: It has not failed: what is not over is ended with `cancel`.
+            RunNotFoundError: Nothing was submitted under this id.
+            WorkflowUnavailableError: The wish is recorded, but the sidecar does not answer: ask again.
+        """
+        io_thread.run_sync(self._abandon())
+
+    async def _abandon(self) -> None:
+        await self._state()
+        state, _ = await self._runs.change(self.invocation_id, lambda now: now.given_up())
+        if state.phase == "cancelled":
+            return
+        if state.is_over or not state.cancel:
+            what_to_do = "nothing of it is unfinished" if state.is_over else "end it with cancel()"
+            raise RunFinishedError(
+                f"run {self.invocation_id!r} is {state.phase}: only runs that failed are abandoned; {what_to_do}"
+            )
         workflow = RunKeys(self.invocation_id).workflow(state.generation)
         await self._lay_out(self._engine.schedule(workflow, self.invocation_id))
 

@@ -190,6 +190,10 @@ class RunState:
         fresh = replace(self, generation=generation + 1, failures=0, error=("", ""), misfit_since=0.0)
         return replace(fresh, phase="pending", cancel=False, unpark=True) if self.phase == "failed" else fresh
 
+    def given_up(self) -> RunState:
+        """It has failed and is not to go on: a worker is to free its session."""
+        return replace(self.again(self.generation), cancel=True) if self.phase == "failed" else self
+
     def _ended(self, ended: str, detail: str) -> RunState:
         if not self.holder or not self.attempts:
             return self

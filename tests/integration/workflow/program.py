@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 from strands import Agent, ToolContext, tool
-from strands.multiagent import GraphBuilder
+from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.graph import Graph
 
 from strands_dapr_session import AgentWorker, DaprSessionManager, Deadlines, RetryPolicy
@@ -229,6 +229,19 @@ def build_pair(session_id: str, session_manager: DaprSessionManager | None) -> G
     return builder.build()
 
 
+def build_team(session_id: str, session_manager: DaprSessionManager) -> Swarm:  # noqa: ARG001
+    """Make a swarm of one agent, which is told more than its prompt."""
+
+    def speak(messages: Any) -> str:
+        said = messages[-1]["content"][0]["text"]
+        if "raise" in said:
+            raise RuntimeError(said)
+        return str(said)
+
+    member = Agent(name="member", model=ScriptedModel([speak]), callback_handler=None)
+    return Swarm([member], id="team", session_manager=session_manager)
+
+
 class Offer(BaseModel):
     """An offer."""
 
@@ -311,6 +324,7 @@ AGENTS: dict[str, Any] = {
     "v1": upgraded("1"),
     "v2": upgraded("2"),
     "pair": build_pair,
+    "team": build_team,
     "hasty": build_hasty,
     "offering": build_offering,
     "persistent": build_persistent,

@@ -28,10 +28,12 @@ from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
 
+AGENTS = ("agent", "red", "blue", "one", "two", "pair", "team", "broken", "forgetful")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def workers(stage: Stage) -> None:
-    stage.start("agent", "red", "blue", "one", "two", "pair", "broken", "forgetful", count=2, max_attempts=2)
+    stage.start(*AGENTS, count=2, max_attempts=2)
 
 
 @pytest.fixture
@@ -158,14 +160,71 @@ def test_a_run_that_failed_does_not_hold_up_its_session(client: AgentClient) -> 
     assert str(second.result(timeout=30)).strip() == "second"
 
 
-def test_a_graph_that_failed_is_to_be_restarted_before_its_session_takes_something_else(client: AgentClient) -> None:
-    first = client.submit("pair", session_id="failed-graph", prompt="raise no luck")
-    with pytest.raises(RunFailedError, match="no luck"):
+def failed(run: Run, match: str) -> RunFailedError:
+    with pytest.raises(RunFailedError, match=match) as found:
+        run.result(timeout=30)
+    return found.value
+
+
+@pytest.mark.parametrize("agent", ["pair", "team"])
+def test_a_graph_that_failed_is_restarted_or_given_up_before_its_session_takes_something_else(
+    client: AgentClient, agent: str
+) -> None:
+    session = f"failed-{agent}"
+    first = client.submit(agent, session_id=session, prompt="raise no luck", invocation_id=f"{session}-first")
+    failed(first, "no luck")
+    second = client.submit(agent, session_id=session, prompt="say second")
+    error = failed(second, "has not finished the task 'raise no luck'")
+    assert error.error_type == "UnfinishedRunError"
+    assert f"It is run '{session}-first', which failed: restart() or abandon() that one" in str(error)
+    first.restart()
+    failed(first, "no luck")
+    first.abandon()
+    first.abandon()  # a second time changes nothing
+    with pytest.raises(RunCancelledError, match="given up"):
         first.result(timeout=30)
-    second = client.submit("pair", session_id="failed-graph", prompt="say second")
-    with pytest.raises(RunFailedError, match="has not finished the task 'raise no luck'") as failed:
-        second.result(timeout=30)
-    assert failed.value.error_type == "UnfinishedRunError"
+    assert [attempt.ended for attempt in first.status().attempts] == ["failed", "failed", "cancelled"]
+    first.abandon()
+    second.restart()
+    assert "second" in str(second.result(timeout=30))
+    with pytest.raises(RunFinishedError, match="only runs that failed are restarted"):
+        first.restart()
+
+
+def test_what_nobody_is_there_to_give_up_is_given_up_by_the_next_worker(stage: Stage, client: AgentClient) -> None:
+    (worker,) = stage.start("left=pair")
+    first = client.submit("left", session_id="left", prompt="raise no luck")
+    failed(first, "no luck")
+    worker.kill()
+    first.abandon()
+    second = client.submit("left", session_id="left", prompt="say second")
+    assert first.status().phase == "pending"
+    (heir,) = stage.start("left=pair")
+    with pytest.raises(RunCancelledError):
+        first.result(timeout=30)
+    stage.until(lambda: second.status().phase in {"completed", "failed"}, "the end")
+    assert second.status().phase == "completed"
+    heir.kill()
+
+
+@pytest.mark.parametrize("agent", ["agent", "pair"])
+def test_only_what_failed_is_given_up(stage: Stage, client: AgentClient, agent: str) -> None:
+    session = f"kept-{agent}"
+    with pytest.raises(RunNotFoundError, match="no run 'nothing'"):
+        client.run("nothing").abandon()
+    run = client.submit(agent, session_id=session, prompt=f"ask {session}")
+    waiting(stage, run)
+    with pytest.raises(RunFinishedError, match=r"is waiting: only runs that failed are abandoned; end it with cancel"):
+        run.abandon()
+    run.respond(answer(run, "yes"))
+    assert run.result(timeout=30) is not None
+    with pytest.raises(RunFinishedError, match="is completed: only runs that failed are abandoned; nothing of it"):
+        run.abandon()
+    broken = client.submit(agent, session_id=session, prompt="raise no luck")
+    failed(broken, "no luck")
+    broken.abandon()
+    with pytest.raises(RunCancelledError):
+        broken.result(timeout=30)
 
 
 # -- cancelling -------------------------------------------------------------------------------------------------------
@@ -263,7 +322,7 @@ def test_a_run_that_kills_its_workers_is_parked_and_can_be_restarted(stage: Stag
     for number in range(1, 3):
         stage.until(lambda number=number: len(stage.entries("start", "weapon")) == number, "the next victim")  # type: ignore[misc]
         stage.worker_of(stage.entries("start", "weapon")[-1]).wait()
-        stage.start("agent", "red", "blue", "one", "two", "pair", "broken", "forgetful", wait=False, max_attempts=2)
+        stage.start(*AGENTS, wait=False, max_attempts=2)
     with pytest.raises(RunFailedError, match="parked") as failed:
         run.result(timeout=30)
     assert failed.value.error_type == "ParkedError"

@@ -181,3 +181,14 @@ def test_again() -> None:
     running = replace(RunState().begun("w", "c", 1.0), cancel=True).again(0)
     assert (running.phase, running.generation, running.cancel, running.unpark) == ("running", 1, True, False)
     assert running.holder == "w"
+
+
+def test_what_failed_is_given_up_by_whoever_takes_it_next() -> None:
+    failed = replace(RunState().begun("w", "c", 1.0).over("failed", "T", "m"), failures=5)
+    given_up = failed.given_up()
+    assert (given_up.phase, given_up.cancel, given_up.is_due) == ("pending", True, True)
+    assert (given_up.generation, given_up.failures) == (1, 0)  # by a new workflow, and not parked before it is built
+    assert given_up.given_up() is given_up
+    for phase in PHASES:
+        state = RunState(phase=phase)
+        assert (state.given_up() is state) == (phase != "failed")

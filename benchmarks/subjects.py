@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from benchmarks.places import Addresses
 
 OURS = "DaprSessionManager"
+WORKER = "AgentWorker"
 FILE = "FileSessionManager"
 SNAPSHOT = "SnapshotSessionManager"
 S3 = "S3SessionManager"

@@ -12,13 +12,13 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dev.servers.processes import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -65,10 +65,23 @@ class Child:
 class Nursery:
     """Forks processes that call the ``main(arguments)`` of a module; leaving it kills those that still run."""
 
-    def __init__(self, module: str) -> None:
-        """Start the process to fork from; it imports the module."""
+    def __init__(
+        self, module: str, *, python: Path | str = sys.executable, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the process to fork from; it imports the module.
+
+        Args:
+            module: It has a `main`.
+            python: The interpreter, which may be of another environment.
+            environment: What is set while it imports; by default what is set here.
+        """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dev.nursery", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-m", "dev.nursery", module],
+            cwd=Path(__file__).parents[1],  # where `dev` and the module are, whether they are installed or not
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:

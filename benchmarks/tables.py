@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from benchmarks.subjects import OURS
+from benchmarks.subjects import OURS, WORKER
 
 if TYPE_CHECKING:
     from benchmarks.results import Row
 
 _LARGE = 100_000
 _MIDDLE = 10
+_OURS = (OURS, WORKER)
 
 
 def table(measure: str, rows: list[Row]) -> Table:
@@ -52,12 +53,12 @@ def number(value: float | None) -> str:
 
 def _ratio(row: Row, rows: list[Row]) -> str:
     """Compare with ours on the same store, else on the first one that there is."""
-    if row.subject == OURS or row.median is None:
+    if row.subject in _OURS or row.median is None:
         return ""
     same = [
         other
         for other in rows
-        if other.subject == OURS
+        if other.subject in _OURS
         and other.quantity == row.quantity
         and all(other.setting.get(key, value) == value for key, value in row.setting.items() if key != "store")
     ]

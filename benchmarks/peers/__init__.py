@@ -1,1 +1,1 @@
-"""Programs that run in environments of their own, which need nothing of this package: see `measures.peers`."""
+"""Programs that run in environments of their own: see `measures.peers`."""

@@ -1,6 +1,6 @@
 """One durable step of a DBOS workflow on SQLite, which returns a message.
 
-Run by `measures.peers` in an environment of its own; prints JSON.
+Run by `peer_steps` in an environment of its own; prints JSON.
 """
 
 from __future__ import annotations

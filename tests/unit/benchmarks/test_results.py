@@ -72,5 +72,11 @@ def test_tables_compare_with_ours_on_the_same_store() -> None:
     assert ratios == ["", "", "2.00", "4.00", ""]
 
 
+def test_workers_are_compared_with_ours() -> None:
+    rows = [row("AgentWorker", 2.0, store="redis"), row("peer", 5.0, store="redis")]
+
+    assert list(table("workers", rows).columns[-1].cells) == ["", "2.50"]
+
+
 def test_numbers_have_the_digits_that_one_can_read() -> None:
     assert [number(value) for value in (None, 5.0, 0.1234, 12.34, 1234567.0)] == ["", "5", "0.12", "12.3", "1,234,567"]

@@ -29,7 +29,8 @@ def reason(error: Exception) -> str:
     """Say in one line why a peer cannot be measured."""
     printed = getattr(error, "stderr", None)  # of a program that failed
     text = printed if isinstance(printed, str) and printed.strip() else str(error) or repr(error)
-    return f"not measured: {text.strip().splitlines()[-1].strip()[:_LONGEST_REASON]}"
+    line = text.strip().splitlines()[-1].strip()[:_LONGEST_REASON]
+    return f"not measured: {line.replace('|', '/')}"  # it stands in tables of Markdown
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.subjects import OURS, WORKER
@@ -32,7 +33,7 @@ def table(measure: str, rows: list[Row]) -> Table:
             row.quantity,
             ", ".join(f"{key} {value}" if key != "store" else str(value) for key, value in row.setting.items()),
             row.subject,
-            row.note if row.median is None else f"{number(row.median)} {row.unit}".rstrip(),
+            escape(row.note) if row.median is None else f"{number(row.median)} {row.unit}".rstrip(),
             f"{number(row.minimum)} to {number(row.maximum)}" if row.minimum is not None else "",
             number(row.p99),
             _ratio(row, rows),

@@ -85,6 +85,7 @@ def test_a_peer_without_an_environment_is_listed_with_the_reason(bench: Bench, m
 
 def test_reasons_are_one_line() -> None:
     assert reason(ValueError("a\n\n  why\n")) == "not measured: why"
+    assert reason(ValueError("this | that")) == "not measured: this / that"
     assert reason(ValueError()) == "not measured: ValueError()"
     assert len(reason(ValueError("x" * 1000))) < 250
 

@@ -234,7 +234,7 @@ def with_answers(recorded: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
 def stop_waiting(agent: Agent, answered: Iterable[str] = ()) -> None:
     """Let an agent that was interrupted, answered, and then failed be called with anything, as a restored one can be.
 
-    Answers are kept. Strands would demand them again.
+    Answers are kept. Strands would demand them again; or refuse them, if it was done with them when the agent failed.
 
     Args:
         agent: The agent.
@@ -243,7 +243,7 @@ def stop_waiting(agent: Agent, answered: Iterable[str] = ()) -> None:
     state = interrupt_state(agent)
     if state["activated"]:
         load(agent, {"interrupt_state": without_batch(state)})
-        take_answers_again(agent, answered)
+    take_answers_again(agent, answered)
 
 
 def take_answers_again(agent: Agent, answered: Iterable[str]) -> None:

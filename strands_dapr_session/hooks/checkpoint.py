@@ -92,7 +92,8 @@ class CheckpointHooks(HookProvider):
             recording.given = list(event.messages)
         # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
         recording.is_answer = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
-        if recording.is_answer and recording.status.get("state") != INTERRUPTED:
+        # Where this process is not sure of what is recorded, the journal will tell what it waits for.
+        if recording.is_answer and recording.status.get("state") != INTERRUPTED and not recording.stale:
             strands_compat.stop_waiting(event.agent, recording.status.get("answers", ()))
 
     async def _begin(self, event: BeforeInvocationEvent) -> None:

@@ -190,6 +190,7 @@ class Orchestration:
         check_topology(orchestrator, last.fingerprint, owed, self.root.settings.drift)
         run = Run(self.scope, last.id, last.key, int(recorded.status["attempt"]) + 1, last.prompt, is_resumed=True)
         run.is_replayed = last.finished
+        run.answers = [str(each) for each in recorded.status.get("answers", ())]
         run.number, run.batch, run.visits = recorded.batch["number"], owed, dict(recorded.batch["visits"])
         run.history = len(recorded.batch["state"]["order"])
         run.finished, run.handovers = recorded.finished(orchestrator.nodes)
@@ -260,6 +261,7 @@ class Orchestration:
             }
             records += [run.note_result(name, result, None) for name, result in given.items()]
             run.visits = dict.fromkeys(given, 1)
+        run.count_answers(strands_compat.orchestrator_interrupts(orchestrator))
         records.append(run.note_status(RUNNING, self.visit))
         if run.is_answered or run.is_given:
             records.append(run.note_interrupts(strip(self)))

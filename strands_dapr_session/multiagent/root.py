@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.hooks.recording import Recordings
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
+    from strands_dapr_session.multiagent.run import Run
     from strands_dapr_session.multiagent.shape import Shape
     from strands_dapr_session.records.records import Record
 
@@ -189,7 +190,9 @@ class Root:
 
     def _answered_elsewhere(self) -> InvocationConflictError:
         return InvocationConflictError(
-            f"{self.orchestration.shape.orchestrator.id!r} was answered by somebody else; look at what it does now"
+            f"{self.orchestration.shape.orchestrator.id!r} was answered by somebody else, or in a call that failed "
+            "before it could tell what came of it. Look at what it does now; called with the invocation id of a run "
+            "that has finished, it hands its result out."
         )
 
     async def release(self, *last: Record) -> None:
@@ -271,7 +274,7 @@ class Root:
                 self._refuse()
                 raise self._answered_elsewhere()
             return
-        if self.pack_task(task) == run.task or self._are_answers_again(task):
+        if self.pack_task(task) == run.task or self._are_answers_again(run, task):
             return
         unfinished = self.unpack_task(run.task)
         name = orchestration.shape.orchestrator.id
@@ -293,12 +296,11 @@ class Root:
             run.key,
         )
 
-    def _are_answers_again(self, task: Any) -> bool:
+    def _are_answers_again(self, run: Run, task: Any) -> bool:
         """Tell whether the caller says again what it answered before the run was stopped."""
         given = strands_compat.answered_by(task)
-        interrupts = strands_compat.orchestrator_interrupts(self.orchestration.shape.orchestrator)["interrupts"]
-        answered = {id_ for id_, each in interrupts.items() if each.get("response") is not None}
-        return bool(given) and given <= answered
+        run.count_answers(strands_compat.orchestrator_interrupts(self.orchestration.shape.orchestrator))
+        return bool(given) and given <= set(run.answers)
 
     def _refuse(self) -> None:
         """Let go of the journal before Strands is stopped, at a place from which no event follows."""

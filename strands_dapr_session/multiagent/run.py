@@ -15,7 +15,7 @@ from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from strands.multiagent.base import NodeResult
 
@@ -61,6 +61,7 @@ class Run:
         is_resumed: It was begun by an earlier call.
         is_given: It goes on from a state that the user gave to `deserialize_state`, and that no journal has.
         is_answered: It waited for answers of a person, and this call brings them.
+        answers: The interrupts that people have answered so far, in whatever batch: who answers again is no other task.
         is_replayed: It has finished before; this call hands out its recorded result.
         is_announced: What this call does is written down.
         number: Counts the batches.
@@ -86,6 +87,7 @@ class Run:
     is_resumed: bool = False
     is_given: bool = False
     is_answered: bool = False
+    answers: list[str] = field(default_factory=list)
     is_replayed: bool = False
     is_announced: bool = False
     number: int = 0
@@ -107,6 +109,11 @@ class Run:
         """Name the visit of a node; the same until it finishes, whatever the attempt."""
         return f"{self.id}:{self.visits.get(node_id, 0) + 1}:{node_id}"
 
+    def count_answers(self, interrupts: Mapping[str, Any]) -> None:
+        """Remember what of an orchestrator's interrupts has been answered."""
+        given = [id_ for id_, each in interrupts["interrupts"].items() if each.get("response") is not None]
+        self.answers = list(dict.fromkeys([*self.answers, *given]))
+
     def count_visits(self) -> None:
         """Close the batch: its finished nodes have been visited once more."""
         for node_id in self.finished:
@@ -118,6 +125,8 @@ class Run:
     def note_status(self, state: str, visit: str | None, **details: Any) -> Noted:
         """Write down how the run stands."""
         status = {"invocation": self.id, "state": state, "attempt": self.attempt, **details}
+        if self.answers:
+            status["answers"] = list(self.answers)
         if visit is not None:
             status["visit"] = visit
         return Noted(self.scope, STATUS, pack_value(status, path=STATUS))

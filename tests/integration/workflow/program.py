@@ -229,6 +229,20 @@ def build_pair(session_id: str, session_manager: DaprSessionManager | None) -> G
     return builder.build()
 
 
+def build_relay(session_id: str, session_manager: DaprSessionManager) -> Graph:
+    """Make a graph whose first agent does what it is told, and whose second one waits for the gate of the session."""
+    first = Agent(name="first", model=ScriptedModel(Script()), tools=TOOLS, callback_handler=None)
+    turns = [[("gated", {"run": session_id, "n": 2})], "second done"]
+    second = Agent(name="second", model=ScriptedModel(turns), tools=TOOLS, callback_handler=None)
+    builder = GraphBuilder()
+    builder.add_node(first, "first")
+    builder.add_node(second, "second")
+    builder.add_edge("first", "second")
+    builder.set_max_node_executions(10)
+    builder.set_session_manager(session_manager)
+    return builder.build()
+
+
 def build_team(session_id: str, session_manager: DaprSessionManager) -> Swarm:  # noqa: ARG001
     """Make a swarm of one agent, which is told more than its prompt."""
 
@@ -324,6 +338,7 @@ AGENTS: dict[str, Any] = {
     "v1": upgraded("1"),
     "v2": upgraded("2"),
     "pair": build_pair,
+    "relay": build_relay,
     "team": build_team,
     "hasty": build_hasty,
     "offering": build_offering,

@@ -76,6 +76,24 @@ def test_an_answer_lets_a_run_go_on_also_when_no_worker_was_left(stage: Stage, c
         run.respond(yes)
 
 
+def test_a_graph_goes_on_behind_the_node_that_asked_when_its_worker_is_killed(
+    stage: Stage, client: AgentClient
+) -> None:
+    (victim,) = stage.start("relay")
+    run = client.submit("relay", session_id="relay", prompt="ask relay")
+    waiting(stage, run)
+    run.respond(answer(run, "yes"))
+    stage.started("relay", 2)
+    (heir,) = stage.start("relay")
+    victim.kill()
+    stage.until(lambda: stage.started("relay", 2).pid == heir.pid, "the next worker")
+    stage.open("relay")
+    assert "second done" in str(run.result(timeout=30))
+    assert [entry["answer"] for entry in stage.entries("answered", "relay")] == ["yes"]
+    assert stage.counts("relay") == {1: 1, 2: 2}
+    heir.kill()
+
+
 # -- runs of one session ----------------------------------------------------------------------------------------------
 
 

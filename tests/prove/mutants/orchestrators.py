@@ -131,7 +131,7 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
             Edit(
                 "multiagent/root.py",
                 """\
-        if self.pack_task(task) == run.task or self._are_answers_again(task):
+        if self.pack_task(task) == run.task or self._are_answers_again(run, task):
             return
 """,
                 """\

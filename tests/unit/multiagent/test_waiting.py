@@ -12,12 +12,12 @@ from strands.hooks import BeforeMultiAgentInvocationEvent, BeforeNodeCallEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import Status
 
-from strands_dapr_session import DaprSessionManager, InvocationConflictError
+from strands_dapr_session import DaprSessionManager, InvocationConflictError, StoreUnavailableError
 from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
-from strands_dapr_session.testing.faults import FaultyStore
+from strands_dapr_session.testing.faults import Fault, FaultyStore, LoseReply, LoseRequest, Plan
 from strands_dapr_session.testing.model import ScriptedModel
 
 
@@ -155,6 +155,25 @@ def test_a_cut_after_the_answers_does_not_ask_again(kind: str) -> None:
     assert tried > 2
 
 
+@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+def test_answers_that_are_given_again_go_on_wherever_it_was_cut(kind: str) -> None:
+    """Also behind the nodes that had asked, and when all is finished: as a worker does that takes a run over."""
+    world = World()
+    mine = {"invocation_id": "mine"}
+    waiting = world.build(kind)("T", invocation_state=mine)
+    asked = len(world.frames)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        expected = world.build(kind)(said_yes(waiting), invocation_state=mine)
+    for number, frame in enumerate(world.frames[asked:], asked):
+        cut = World(frame)
+        found = cut.build(kind)(said_yes(waiting), invocation_state=mine)
+        assert found.status == Status.COMPLETED, f"cut after write {number}"
+        assert found.accumulated_usage == expected.accumulated_usage, f"cut after write {number}"
+        assert set(cut.answers) <= {"yes"}
+    with pytest.raises(InvocationConflictError, match="has finished the task 'T'"):
+        World(world.frames[-1]).build(kind)("U", invocation_state=mine)
+
+
 @pytest.mark.parametrize("kind", ["graph", "swarm"])
 def test_who_answers_after_somebody_else_has_is_told(kind: str) -> None:
     world = World()
@@ -175,6 +194,39 @@ def test_who_answers_after_somebody_else_has_is_told(kind: str) -> None:
     assert world.view().owner is None
     assert world.view().scope("").invocation.finished
     assert world.build(kind)("T").status == Status.INTERRUPTED  # a new run
+
+
+def outage_from(start: int, fault: Fault) -> Plan:
+    return lambda call: fault if call.number > start else None
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+@pytest.mark.parametrize("fault", [LoseRequest(), LoseReply()], ids=["request lost", "reply lost"])
+@pytest.mark.parametrize("key", ["mine", None])
+def test_answers_are_taken_again_wherever_the_store_went_away(kind: str, fault: Fault, key: str | None) -> None:
+    """To a live graph or swarm, whose call with them failed."""
+    state = {"invocation_id": key} if key else {}
+    for number in itertools.count():
+        world = World()
+        orchestrator = world.build(kind)
+        answers = said_yes(orchestrator("T", invocation_state=state))
+        start = len(world.store.calls) + number
+        world.store.plan = outage_from(start, fault)
+        try:
+            orchestrator(answers, invocation_state=state)
+        except StoreUnavailableError:
+            world.store.plan = lambda _: None
+        else:
+            assert number > 6  # it makes no more calls of the store
+            return
+        if key is None and world.view().scope("").invocation.finished:
+            with pytest.raises(InvocationConflictError, match="in a call that failed before it could tell"):
+                orchestrator(answers)
+            continue
+        result = orchestrator(answers, invocation_state=state)
+        assert result.status == Status.COMPLETED, f"away from call {number} on"
+        assert world.view().scope("").invocation.finished
+        assert set(world.answers) == {"yes"}
 
 
 @pytest.mark.parametrize("kind", ["graph", "swarm"])

@@ -101,7 +101,16 @@ class OwnershipError(DurableSessionError):
 
 
 class SessionBusyError(OwnershipError):
-    """Another live worker runs an invocation of this session. Nothing was changed; wait, or pass ``on_busy``."""
+    """Another live worker runs an invocation of this session. Nothing was changed; wait, or pass ``on_busy``.
+
+    Attributes:
+        invocation_id: The id under which its caller began what runs; None without one, or where that is not known.
+    """
+
+    def __init__(self, message: str, invocation_id: str | None = None) -> None:
+        """Say who runs it, and what to do."""
+        super().__init__(message)
+        self.invocation_id = invocation_id
 
 
 class FencedError(OwnershipError):

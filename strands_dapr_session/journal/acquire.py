@@ -180,8 +180,19 @@ class _Attempt:
                 beat = others.get(key) if key else None
                 if self._patience.is_over(owner, log.end, beat.value if beat else None):
                     return log
+                if self._patience.is_spent():
+                    raise await self._busy(owner, log)
                 await self._patience.wait()
         return log
+
+    async def _busy(self, owner: Acquired, log: Log) -> SessionBusyError:
+        view = await self._understand(log)
+        last = None if view is None else view.scope("").invocation
+        return SessionBusyError(
+            f"{describe(owner.worker)} runs an invocation of this session. Nothing was changed. "
+            'Try again when it is done, wait longer with busy_timeout, or take it over with on_busy="steal".',
+            None if last is None or last.finished else last.key,
+        )
 
     async def claim(self, position: Position, log: Log | None) -> Claim | None:
         """Try to own the journal at the slot after a position; None when that failed."""
@@ -256,6 +267,7 @@ class _Patience:
         self._sign: tuple[str, int, bytes | None] | None = None
         self._since = 0.0
         self._was_seen_alive = False
+        self._is_alive = False
 
     def knows_it_gone(self, owner: Acquired) -> bool:
         """Tell whether there is nothing to wait for."""
@@ -268,9 +280,6 @@ class _Patience:
             owner: The owner.
             end: The last slot of the journal; a commit is a sign of life.
             beat: The owner's heartbeat.
-
-        Raises:
-            SessionBusyError: It is alive, and there is no more time to wait.
         """
         workers, now = self._context.workers, self._context.clock()
         if workers.has_given_up(owner, beat):
@@ -282,12 +291,12 @@ class _Patience:
         alive = workers.is_alive(owner)
         if not alive and now - self._since >= owner.lease:
             return True
-        if now >= self._deadline or (self._settings.on_busy == "raise" and (alive or self._was_seen_alive)):
-            raise SessionBusyError(
-                f"{describe(owner.worker)} runs an invocation of this session. Nothing was changed. "
-                'Try again when it is done, wait longer with busy_timeout, or take it over with on_busy="steal".'
-            )
+        self._is_alive = bool(alive) or self._was_seen_alive
         return False
+
+    def is_spent(self) -> bool:
+        """Tell whether an owner that is not over is not waited for any longer."""
+        return self._context.clock() >= self._deadline or (self._settings.on_busy == "raise" and self._is_alive)
 
     async def wait(self) -> None:
         """Pause before looking again."""

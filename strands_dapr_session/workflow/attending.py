@@ -336,7 +336,7 @@ class Attending:
         name, text = type(error).__name__, str(error)
         logger.warning("invocation_id=<%s>, error=<%s: %s> | the attempt failed", claim.invocation_id, name, text)
         if isinstance(error, SessionBusyError):
-            return await self._later(claim, "busy", text)
+            return await self._busy(claim, error)
         if isinstance(error, UnfinishedRunError) and error.invocation_id not in {None, claim.invocation_id}:
             return await self._behind(claim, str(error.invocation_id), text)
         if isinstance(error, DriftError):
@@ -347,6 +347,29 @@ class Attending:
         if isinstance(error, self._settings.retry_on) and not was_given_up_on(error):
             return await self._later(claim, "failed", f"{name}: {text}", failed=True)
         return await self._over(claim, "failed", name, text)
+
+    async def _busy(self, claim: Claim, error: SessionBusyError) -> Step | _Held:
+        """Let a run wait until the run that its session is busy with is over, or for a while if that is none."""
+        other = error.invocation_id
+        if other is None or other == claim.invocation_id:
+            return await self._later(claim, "busy", str(error))
+
+        def follow(now: RunState) -> RunState:
+            # One that waits itself, and that others finish, may be waiting for this one.
+            return now.followed_by(claim.invocation_id) if now.phase == "running" else now
+
+        now, _ = await self._runs.change(other, follow)
+        if now.phase != "running":
+            return await self._later(claim, "busy", str(error))
+        return await self._put_off(claim, other, str(error))
+
+    async def _put_off(self, claim: Claim, other: str, text: str) -> Step | _Held:
+        state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
+        if state.holder:
+            return _Held()
+        if (await self._runs.state(other)).is_over:
+            await self._let_go_on(claim.invocation_id, other)  # it was told before it waited
+        return "later"
 
     async def _behind(self, claim: Claim, other: str, text: str) -> Step | _Held:
         """Let a run wait until another one is over, which its workers or people are going to finish."""
@@ -360,15 +383,17 @@ class Attending:
         if now.is_over:
             what_to_do = f"It is run {other!r}, which failed: restart() or abandon() that one, then restart() this one."
             return await self._over(claim, "failed", UnfinishedRunError.__name__, f"{text} {what_to_do}")
-        state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
-        return _Held() if state.holder else "later"
+        return await self._put_off(claim, other, text)
 
     async def _let_others_go_on(self, invocation_id: str, state: RunState) -> None:
         """Tell the runs that waited for one which is over."""
         for each in state.followers:
-            follower, changed = await self._runs.change(each, lambda now: now.its_turn(invocation_id))
-            if changed or follower.is_due:
-                await self._lay_out(each)
+            await self._let_go_on(each, invocation_id)
+
+    async def _let_go_on(self, follower: str, invocation_id: str) -> None:
+        state, changed = await self._runs.change(follower, lambda now: now.its_turn(invocation_id))
+        if changed or state.is_due:
+            await self._lay_out(follower)
 
     async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
         state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))

@@ -114,7 +114,8 @@ class AgentWorker:
         )
         self._session = {
             "lease": lease,
-            "busy_timeout": lease + 1.0,
+            # A run that waits for another one is put off: it needs none of the places meanwhile.
+            "on_busy": "raise",
             "max_attempts": max_attempts,
             **(session or {}),
         }

@@ -17,8 +17,10 @@ from strands_dapr_session import (
     WrongApplicationError,
     io_thread,
 )
+from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.workflow.offers import Offers
+from strands_dapr_session.workflow.runs import Runs
 from tests.integration.workflow.conftest import Stage
 
 pytestmark = pytest.mark.newest_dependencies  # Dapr's workflow SDK is a part of dapr since 1.19.
@@ -66,6 +68,43 @@ def test_a_run_that_dapr_accepts_and_forgets_is_taken_all_the_same(
     io_thread.run_sync(offers.lay_out("agent", "never submitted", at_once=True))
     stage.until(lambda: io_thread.run_sync(offers.look(["agent"])) == {"agent": {}}, "the offers to be taken away")
     run.purge()
+    worker.kill()
+
+
+def test_a_run_that_waits_for_another_one_takes_no_place(stage: Stage) -> None:
+    workers = stage.start("narrow=agent", count=2, max_concurrent_runs=1)
+    client = stage.client()
+    first = client.submit("narrow", session_id="narrow", prompt="batch narrow")
+    stage.started("narrow", 3)
+    second = client.submit("narrow", session_id="narrow", prompt="say second")
+    stage.until(lambda: [each.ended for each in second.status().attempts] == ["put off"], "it to be put off")
+    assert first.invocation_id == io_thread.run_sync(Runs(open_store(stage.store)).state(second.invocation_id)).behind
+    # There is one place besides that of the first, and it is free for other sessions.
+    for number in range(3):
+        other = client.submit("narrow", session_id=f"narrow-{number}", prompt=f"say {number}")
+        assert str(other.result(timeout=30)).strip() == str(number)
+    assert first.status().phase == "running"
+    stage.open("narrow")
+    assert str(second.result(timeout=30)).strip() == "second"
+    assert [each.ended for each in second.status().attempts] == ["put off", "completed"]  # nobody tried meanwhile
+    for worker in workers:
+        worker.kill()
+
+
+def test_a_run_that_waits_for_somebody_who_is_no_worker_leaves_its_place_to_others(stage: Stage) -> None:
+    # The lease is longer than anything here waits: with its place, the run would keep the worker from all others.
+    (worker,) = stage.start("outside=agent", max_concurrent_runs=1, lease=600)
+    journal = Journal(open_store(stage.store), "outside", "default")
+    io_thread.run_sync(journal.acquire())
+    client = stage.client()
+    run = client.submit("outside", session_id="outside", prompt="say inside")
+    stage.until(lambda: "busy" in [each.ended for each in run.status().attempts], "it to be put off")
+    for number in range(3):
+        other = client.submit("outside", session_id=f"outside-{number}", prompt=f"say {number}")
+        assert str(other.result(timeout=30)).strip() == str(number)
+    assert not run.status().attempts[-1].ended.startswith("completed")
+    io_thread.run_sync(journal.release())
+    assert str(run.result(timeout=30)).strip() == "inside"
     worker.kill()
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from strands_dapr_session.errors import SessionBusyError
 from strands_dapr_session.journal.acquire import Claim, Position, Wish, _Patience, acquire, give_back
-from strands_dapr_session.journal.commit import LONGEST_SLOT
+from strands_dapr_session.journal.commit import LONGEST_SLOT, prepare, write
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
-from strands_dapr_session.records.records import Acquired, Noted
+from strands_dapr_session.records.records import Acquired, InvocationFinished, InvocationStarted, Noted
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import Call, Fault, FaultyStore
@@ -162,6 +162,29 @@ async def test_raise_does_not_wait_for_one_that_is_alive(scene: Scene) -> None:
     with pytest.raises(SessionBusyError):
         await scene.try_it("raise")
     assert scene.clock.now == 100
+
+
+@pytest.mark.parametrize("on_busy", ["raise", "wait"])
+async def test_who_is_busy_says_with_what(scene: Scene, on_busy: OnBusy) -> None:
+    claim = await scene.begin()
+    scene.workers.alive = True
+
+    async def name() -> str | None:
+        with pytest.raises(SessionBusyError) as busy:
+            await scene.try_it(on_busy, busy_timeout=1.0)
+        return busy.value.invocation_id
+
+    async def record(number: int, record: Any) -> None:
+        slot = prepare(scene.store, claim.layout, claim.slot.number + number, [encode_record(record)])
+        await write(scene.context, slot)
+
+    assert await name() is None
+    await record(1, InvocationStarted("", "i", "mine", b"", b"", 1))
+    assert await name() == "mine"
+    await record(2, InvocationStarted("node", "j", "another", b"", b"", 1))
+    assert await name() == "mine"
+    await record(3, InvocationFinished("", "i", "completed", b""))
+    assert await name() is None
 
 
 async def test_raise_looks_until_it_sees_a_sign_of_life(scene: Scene) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from strands_dapr_session.errors import SessionBusyError
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.workflow.attending import Attending
@@ -180,6 +181,76 @@ async def test_who_followed_a_run_goes_on_though_its_worker_died_before_it_could
     await scene.run("first", HELD.followed_by("second").over("completed"))
     await scene.run("second", HELD.put_off("first", "busy"))
     assert await scene.attending.look_after(of_the_dead("first"))
+    assert (await scene.runs.state("second")).is_due
+    assert await scene.laid_out() == {"second": True}
+
+
+def busy_with(other: str | None) -> Callable[[str], Any]:
+    def build(_: str) -> Any:
+        raise SessionBusyError("somebody runs the session", other)
+
+    return build
+
+
+ALIVE = replace(this_process.identity, token="1" * 16).name
+RUNS = RunState().begun(ALIVE, "claim", 1.0)
+
+
+async def test_a_run_waits_without_a_place_until_the_run_of_its_session_is_over() -> None:
+    scene = Scene({"agent": busy_with("first")}, max_concurrent_runs=1)
+    await scene.run("first", RUNS)
+    await scene.run("second", RunState())
+    assert await scene.attending.adopt("second") == "later"
+    second = await scene.runs.state("second")
+    assert (second.phase, second.behind, second.attempts[-1].ended) == ("pending", "first", "put off")
+    assert await scene.laid_out() == {}
+    assert not scene.attending._places.locked()
+    assert await scene.attending.adopt("second") == "later"
+    assert await scene.runs.state("second") == second  # nobody tries meanwhile
+    await scene.runs.change("first", lambda now: now.over("completed"))
+    await scene.attending.look_after(of_the_dead("first"))
+    assert (await scene.runs.state("second")).is_due
+    assert await scene.laid_out() == {"second": True}
+
+
+@pytest.mark.parametrize(
+    ("other", "state"),
+    [
+        (None, RUNS),
+        ("second", RUNS),
+        ("unknown", RUNS),
+        ("first", RUNS.over("failed")),
+        ("first", RUNS.put_off("second", "finished by somebody else")),
+        ("first", RUNS.asking(({"id": "i"},))),
+    ],
+)
+async def test_what_is_not_to_be_waited_for_is_tried_again(other: str | None, state: RunState) -> None:
+    scene = Scene({"agent": busy_with(other)})
+    await scene.run("first", state)
+    await scene.run("second", RunState())
+    assert await scene.attending.adopt("second") == "later"
+    second = await scene.runs.state("second")
+    assert (second.phase, second.behind, second.attempts[-1].ended) == ("pending", "", "busy")
+    assert await scene.laid_out() == {"second": False}
+    assert await scene.runs.state("first") == state
+
+
+async def test_a_run_that_begins_to_wait_when_the_other_is_just_over_is_not_left_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene({"agent": busy_with("first")})
+    await scene.run("first", RUNS)
+    await scene.run("second", RunState())
+    conclude = scene.attending._runs.conclude
+
+    async def slowly(*arguments: Any) -> RunState:
+        first, _ = await scene.runs.change("first", lambda now: now.over("completed"))
+        await scene.attending._let_others_go_on("first", first)
+        await scene.attending.look_around()  # which takes away the offers of what waits
+        return await conclude(*arguments)
+
+    monkeypatch.setattr(scene.attending._runs, "conclude", slowly)
+    assert await scene.attending.adopt("second") == "later"
     assert (await scene.runs.state("second")).is_due
     assert await scene.laid_out() == {"second": True}
 

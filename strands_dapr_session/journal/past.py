@@ -55,22 +55,18 @@ async def read_history(store: StateStore, session_id: str, root_id: str) -> Comm
 
 
 async def _all_segments(context: Context, log: Log) -> list[Segment] | None:
-    """List the segments of a journal, oldest first; None if it was packed meanwhile."""
-    pages: list[tuple[Segment, ...]] = [log.head.segments]
+    """List the segments of a journal; None if it was packed meanwhile."""
+    segments = [*log.head.segments]
     older = log.head.older
     while older is not None:
         keys = older.keys(log.layout)
         pieces = await context.store.get_many(keys)
-        if len(pieces) < len(keys):
-            if await has_moved(context, log):
-                return None
-            raise DamagedDataError(
-                next(key for key in keys if key not in pieces), "the head needs it, and it is missing"
-            )
+        if len(pieces) < len(keys) and await has_moved(context, log):
+            return None
         page = read_page(keys[0], joined(log.layout, older, pieces))
-        pages.append(page.segments)
+        segments += page.segments
         older = page.older
-    return [segment for page in reversed(pages) for segment in page]
+    return segments
 
 
 def _records(log: Log, segments: list[Segment]) -> Commits:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +51,61 @@ def test_appending_costs_only_what_was_appended() -> None:
     [record] = transcript.appended(live, {})
     assert (record.at, record.drop, record.bodies) == (1, 0, (pack_value(live[1]),))
     assert transcript.appended(live, {}) == []
+
+
+def test_appending_trusts_what_is_between_the_first_and_the_last() -> None:
+    transcript, journal = Transcript(""), Journal()
+    live = [user("a"), user("b"), user("c")]
+    journal.apply(transcript.changed(live, {}))
+    live[1]["content"][0]["text"] = "changed"
+    live.append(user("d"))
+    records = transcript.appended(live, {})
+    assert [(record.at, record.drop, len(record.bodies)) for record in records] == [(3, 0, 1)]
+    journal.apply(records)
+    journal.apply(transcript.changed(live, {}))
+    assert journal.messages == live
+
+
+NO_LONGER_IN_PLACE: dict[str, Callable[[list[Any]], object]] = {
+    "the first is gone": lambda live: live.pop(0),
+    "the first is another": lambda live: live.__setitem__(0, user("other")),
+    "the last is gone": lambda live: live.pop(),
+    "the last is another": lambda live: live.__setitem__(-1, user("other")),
+    "all are gone": lambda live: live.clear(),
+    "others are before them": lambda live: live.insert(0, user("before")),
+}
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+@pytest.mark.parametrize("edit", NO_LONGER_IN_PLACE.values(), ids=NO_LONGER_IN_PLACE)
+def test_appending_compares_where_the_first_or_the_last_is_not_in_place(
+    edit: Callable[[list[Any]], object], more: int
+) -> None:
+    transcript, journal = Transcript(""), Journal()
+    live = [user("a"), user("b"), user("c")]
+    journal.apply(transcript.changed(live, {}))
+    edit(live)
+    live += [user(f"more {number}") for number in range(more)]
+    journal.apply(transcript.appended(live, {}))
+    assert journal.messages == live
+    assert transcript.last is (live[-1] if live else None)
+
+
+def test_results_are_referred_to_where_the_list_was_changed_too() -> None:
+    transcript, live = Transcript(""), [user("a"), user("b")]
+    transcript.changed(live, {})
+    recorded = {"t1": pack_value(result("t1"))}
+    live[:] = [user("summary"), answers(result("t1"))]
+    [record] = transcript.appended(live, recorded)
+    assert [type(body) for body in record.bodies] == [bytes, Derived]
+
+
+def test_messages_that_are_others_and_say_the_same_are_taken_for_what_is_recorded() -> None:
+    transcript, live = Transcript(""), [user("a"), user("b")]
+    transcript.changed(live, {})
+    live = copy.deepcopy(live)
+    assert transcript.changed(live, {}) == []
+    assert transcript.last is live[-1]
 
 
 def test_a_message_of_recorded_results_costs_no_bytes_of_its_own() -> None:

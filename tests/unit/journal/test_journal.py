@@ -27,6 +27,7 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.journal import journal as journal_module
 from strands_dapr_session.journal.context import Context, in_another_thread
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.journal.sessions import delete_session, list_roots, list_sessions
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.worker import this_process
@@ -187,6 +188,46 @@ async def test_records_may_go_with_the_acquisition(store: FaultyStore) -> None:
     acquisition = await journal.acquire([say(1, bytes(200_000))])
     await journal.release()
     assert await messages(store) == [b"first", bytes(200_000)]
+
+
+async def test_records_that_go_with_the_acquisition_are_in_its_commit(store: FaultyStore) -> None:
+    journal = make(store)
+    await journal.acquire([say(0)])
+    [(_, records)] = await read_history(store, "s", "r")
+    assert [type(record) for record in records] == [Acquired, Spliced]
+    await journal.release()
+
+
+async def test_records_too_long_to_go_with_the_acquisition_are_known_to_the_next_one(store: FaultyStore) -> None:
+    journal = make(store)
+    long = Noted("", "long", bytes(600_000))
+    await journal.acquire([Noted("", "short", b"v"), long])
+    await journal.release()
+    acquisition = await journal.acquire()
+    assert not acquisition.moved
+    assert acquisition.view.scope("").notes == {"short": b"v", "long": long.value}
+    await journal.release()
+
+
+class Unproven(FaultyStore):
+    """A store of somebody else's."""
+
+    is_proven = False
+
+
+@pytest.mark.parametrize(("kind", "probe", "tried"), [
+    (Unproven, True, [True, False]), (Unproven, False, [False, False]), (FaultyStore, True, [False, False])
+])  # fmt: skip
+async def test_an_unproven_store_is_tried_out_once_under_keys_of_the_journal(
+    kind: type[FaultyStore], *, probe: bool, tried: list[bool]
+) -> None:
+    store = kind(MemoryStore())
+    journal = make(store, replace(QUICK, probe=probe))
+    for is_tried in tried:
+        store.calls.clear()
+        await journal.acquire()
+        await journal.release()
+        assert any(key.startswith("strands:{s:r}:probe:") for call in store.calls for key in call.keys) == is_tried
 
 
 async def test_somebody_elses_journal_is_busy(store: FaultyStore) -> None:

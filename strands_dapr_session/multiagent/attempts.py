@@ -1,4 +1,8 @@
-"""Trying nodes again that raised, inside of the one call that their orchestrator makes."""
+"""Calling what executes a node otherwise than its orchestrator would: once more when it raised, or with answers.
+
+Orchestrators call the public `stream_async` of an executor, and look at its type besides: so it is this method that is
+replaced, of this one object.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,6 @@ logger = logging.getLogger(__name__)
 
 def try_again(executor: Any, prepare: Callable[[Exception], Awaitable[bool]]) -> None:
     """Make whatever executes a node run again when it raises, until `never_again`.
-
-    Orchestrators call the public `stream_async` of an executor, and look at its type besides: so it is this method that
-    is replaced, of this one object.
 
     Args:
         executor: The agent, graph, swarm or custom node.
@@ -40,3 +41,28 @@ def try_again(executor: Any, prepare: Callable[[Exception], Awaitable[bool]]) ->
 def never_again(executor: Any) -> None:
     """Give an executor its own method back."""
     vars(executor).pop("stream_async", None)
+
+
+def answer_again(executor: Any, answers: list[dict[str, Any]]) -> Callable[[], None]:
+    """Make a node of the user's run with what people answered it before, instead of with its task.
+
+    Args:
+        executor: The custom node.
+        answers: What Strands called it with when the answers had come.
+
+    Returns:
+        Puts its own method back.
+    """
+    run, own = executor.stream_async, vars(executor).get("stream_async")
+
+    async def stream_async(_: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async for event in run(answers, *args, **kwargs):
+            yield event
+
+    def undo() -> None:
+        never_again(executor)
+        if own is not None:
+            executor.stream_async = own
+
+    executor.stream_async = stream_async
+    return undo

@@ -15,6 +15,8 @@ from strands.hooks import (
     BeforeNodeCallEvent,
 )
 from strands.hooks.registry import HookOrder
+from strands.multiagent.graph import Graph
+from strands.multiagent.swarm import Swarm
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import (
@@ -31,17 +33,19 @@ from strands_dapr_session.hooks.retrying import failure, pause
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
-from strands_dapr_session.multiagent.attempts import never_again, try_again
+from strands_dapr_session.multiagent.attempts import answer_again, never_again, try_again
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.run import Recorded, Run, reading
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.multiagent.tally import NodeTally, Tallies
 from strands_dapr_session.multiagent.topology import check_topology, describe
-from strands_dapr_session.multiagent.waiting import refill, strip
+from strands_dapr_session.multiagent.waiting import answers_of, refill, strip
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import InvocationFinished, InvocationStarted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from strands_dapr_session.hooks.recording import Recording
     from strands_dapr_session.hooks.retry import RetryPolicy
     from strands_dapr_session.multiagent.root import Root
@@ -83,6 +87,7 @@ class Orchestration:
         self.kept: list[Record] = []
         self._kept_by_agents: dict[str, list[Record]] = {}
         self._replaced: dict[str, Any] = {}
+        self._undo: dict[str, Callable[[], None]] = {}
 
     def register(self) -> None:
         """Listen to the orchestrator."""
@@ -217,8 +222,10 @@ class Orchestration:
         else:
             self._check_limit(recorded)
             run.pending = set(owed)
-            answered = {**recorded.interrupts(), "context": {}, "activated": False}
+            interrupts = recorded.interrupts()
+            answered = {**interrupts, "context": {}, "activated": False}
             self.root.remember_answers(answered)
+            run.repeated = answers_of(interrupts, self.root.answers)
             if waits and answered["interrupts"].keys() <= self.root.answers.keys():
                 run.counted = recorded.status["counted"]  # its nodes will not ask, and be counted, once more
             self.shape.restore(run.counted or recorded.batch["state"], owed, results, answered)
@@ -380,6 +387,8 @@ class Orchestration:
             root, scope = self.root, f"{self.scope}/{quote(node_id)}" if self.scope else quote(node_id)
             attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
             await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+            if node_id in run.repeated and not strands_compat.is_a(node.executor, Graph, Swarm):  # which keep theirs
+                self._undo[node_id] = answer_again(node.executor, run.repeated.pop(node_id))
         policy = self.root.settings.retries.node
         if policy is not None and node_id not in run.finished:
             await self._pause(run, node_id)
@@ -463,6 +472,8 @@ class Orchestration:
         node = self.shape.orchestrator.nodes[node_id]
         if self.root.settings.retries.node is not None:
             never_again(node.executor)
+        if node_id in self._undo:
+            self._undo.pop(node_id)()
         if node_id in self._replaced:
             node.executor = self._replaced.pop(node_id)
         kept = self._kept_by_agents.pop(node_id, [])

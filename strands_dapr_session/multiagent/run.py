@@ -62,6 +62,7 @@ class Run:
         is_given: It goes on from a state that the user gave to `deserialize_state`, and that no journal has.
         is_answered: It waited for answers of a person, and this call brings them.
         answers: The interrupts that people have answered so far, in whatever batch: who answers again is no other task.
+        repeated: What people answered to nodes of this batch that are to go on, by node.
         is_replayed: It has finished before; this call hands out its recorded result.
         is_announced: What this call does is written down.
         number: Counts the batches.
@@ -88,6 +89,7 @@ class Run:
     is_given: bool = False
     is_answered: bool = False
     answers: list[str] = field(default_factory=list)
+    repeated: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     is_replayed: bool = False
     is_announced: bool = False
     number: int = 0

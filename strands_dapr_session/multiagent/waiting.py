@@ -54,6 +54,26 @@ def refill(orchestration: Orchestration, interrupts: Mapping[str, Any]) -> dict[
     return {"interrupts": raised, "context": context, "activated": interrupts["activated"]}
 
 
+def answers_of(interrupts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """List what nodes that asked have been answered, by node, as Strands calls them with it.
+
+    Args:
+        interrupts: The human-in-the-loop state of their orchestrator, as it was recorded.
+        answers: What people answered, by id, if it may be that the orchestrator has not recorded it yet.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, value in interrupts["context"].items():
+        if not isinstance(value, dict) or value.get("from_hook", True):
+            continue  # it is the orchestrator's own, or was asked by a hook, which remembers the answer by itself
+        for id_ in value["interrupt_ids"]:
+            response = interrupts["interrupts"][id_].get("response")
+            response = answers.get(id_) if response is None else response
+            if response is not None:
+                given = {"interruptResponse": {"interruptId": id_, "response": response}}
+                found.setdefault(name, []).append(given)
+    return found
+
+
 def _of_agent(orchestration: Orchestration, node_id: str, agent: Any) -> dict[str, Any]:
     scope = orchestration.root.found.view.scope(orchestration.agents[node_id].scope)
     documents = {name: unpack_value(packed) for name, packed in scope.documents.items()}

@@ -8,9 +8,12 @@ from unittest import mock
 
 import pytest
 from strands import Agent, ToolContext, tool
+from strands.agent import AgentResult
 from strands.hooks import BeforeMultiAgentInvocationEvent, BeforeNodeCallEvent
+from strands.interrupt import Interrupt
 from strands.multiagent import GraphBuilder, Swarm
-from strands.multiagent.base import Status
+from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
+from strands.telemetry.metrics import EventLoopMetrics
 
 from strands_dapr_session import DaprSessionManager, InvocationConflictError, StoreUnavailableError
 from strands_dapr_session.journal import committer
@@ -279,3 +282,69 @@ def test_a_question_about_a_node_that_has_not_run_leaves_its_agent_as_it_was_mad
     messages = other.nodes["a"].executor.messages
     assert [block["text"] for message in messages for block in message["content"]] == ["Earlier.", "T", "done a"]
     assert other.nodes["a"].executor.state.get() == {"name": "a"}
+
+
+class Clerk(MultiAgentBase):
+    """A node of the user's: asks a person as often as it was told to, and remembers nothing between two calls."""
+
+    def __init__(self, world: World, questions: int) -> None:
+        super().__init__()
+        self.id = "clerk"
+        self.world = world
+        self.questions = questions
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **_: Any) -> MultiAgentResult:  # noqa: ARG002
+        given = [each["interruptResponse"] for each in task if "interruptResponse" in each]
+        number = int(given[0]["interruptId"]) if given else 0
+        self.world.answers.append(f"{number}: {given[0]['response']}" if given else "asks")
+        if number < self.questions:
+            question = Interrupt(str(number + 1), "may I")
+            return MultiAgentResult(Status.INTERRUPTED, interrupts=[question])
+        said = AgentResult("end_turn", {"role": "assistant", "content": [{"text": "stamped"}]}, EventLoopMetrics(), {})
+        return MultiAgentResult(Status.COMPLETED, {"clerk": NodeResult(said, status=Status.COMPLETED)})
+
+
+def office(world: World, kind: str, questions: int) -> Any:
+    builder = GraphBuilder()
+    builder.add_node(Clerk(world, questions), "clerk")
+    builder.add_node(world.agent("beside"), "beside")
+    builder.add_node(world.agent("after"), "after")
+    builder.add_edge("clerk", "after")
+    if kind == "nested":
+        inner = builder.set_graph_id("inner").set_max_node_executions(9).build()
+        builder = GraphBuilder()
+        builder.add_node(inner, "n")
+    manager = DaprSessionManager("s", store=world.store, on_busy="steal")
+    return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+
+@pytest.mark.parametrize("questions", [1, 2])
+@pytest.mark.parametrize("kind", ["graph", "nested"])
+@pytest.mark.parametrize("says", ["nothing", "the answers"])
+def test_a_node_of_the_users_that_was_answered_is_called_with_the_answers_again(
+    kind: str, questions: int, says: str
+) -> None:
+    world = World()
+    mine = {"invocation_id": "mine"}
+    waiting = office(world, kind, questions)("T", invocation_state=mine)
+    for _ in range(questions - 1):
+        waiting = office(world, kind, questions)(said_yes(waiting), invocation_state=mine)
+    asked = len(world.frames)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        whole = office(world, kind, questions)(said_yes(waiting), invocation_state=mine)
+    assert whole.status == Status.COMPLETED
+    tried = 0
+    for number, frame in enumerate(world.frames[asked:], asked):
+        cut = World(frame)
+        if says == "nothing" and unpack_value(cut.view().scope("").notes["status"])["state"] == "interrupted":
+            continue  # the answers were not accepted yet
+        tried += 1
+        graph = office(cut, kind, questions)
+        found = graph(said_yes(waiting) if says == "the answers" else None, invocation_state=mine)
+        assert found.status == Status.COMPLETED, f"cut after write {number}"
+        assert set(cut.answers) <= {f"{questions}: yes"}, f"cut after write {number}"
+        nodes = graph.nodes["n"].executor.nodes if kind == "nested" else graph.nodes
+        assert "stream_async" not in vars(nodes["clerk"].executor)
+    assert tried > 3
+    again = office(World(world.frames[-1]), kind, questions)("U")  # of another run, nothing is known
+    assert again.status == Status.INTERRUPTED

@@ -75,16 +75,23 @@ class Crew:
         """Get the milliseconds from each call of the model in a run to the next."""
         return moments.gaps(self.times, "model", run)
 
-    def failover(self, run: str, number: signal.Signals) -> float:
+    def failover(self, run: str, number: signal.Signals, after: float = 0.0) -> float:
         """Stop the worker in whose hands a run hangs, and replace it when the tool runs again elsewhere.
+
+        All workers should work when the run is submitted, or it is the start of one that is measured.
+
+        Args:
+            run: The run, which will hang in a tool.
+            number: What stops the worker.
+            after: Seconds for which the tool has run then, at least.
 
         Returns:
             The milliseconds from the signal to the tool's next start.
         """
-        self.wait_until_complete()  # or it is the start of a worker that is measured
-        pid = self._wait("tool", run, 1).pid
-        time.sleep(random.uniform(0, 0.3))  # not always at the same place of whatever comes round again
-        victim = next(worker for worker in self.workers if worker.pid == pid)
+        hangs = self._wait("tool", run, 1)
+        elsewhere = random.uniform(0, 0.3)  # not always at the same place of whatever comes round again
+        time.sleep(max(0.0, hangs.at + after - time.time()) + elsewhere)
+        victim = next(worker for worker in self.workers if worker.pid == hangs.pid)
         began = time.time()
         victim.signal(number)
         again = self._wait("tool", run, 2).at

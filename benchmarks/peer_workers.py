@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 _TURNS = 20
-_ROUNDS, _BATCHES, _KILLS = 8, 4, 6
+_ROUNDS, _BATCHES, _KILLS = 6, 4, 5
+_AFTER = (0.0, 1.2)
+"""Seconds that a tool has run when its worker is killed."""
+_YOUNG = "a tool younger than a second when its worker is killed is started again when that second is over"
 _CREW = 3
 _TURN: dict[str, str | int] = {"store": "redis", "turns": _TURNS}
 
@@ -93,7 +96,7 @@ PEERS = (
         PeerEnvironment("diagrid", ("diagrid[strands]>=0.5.3,<0.6",)),
         has_agent=True,
         differs="the tools of a batch run one after the other; no hook fires, so a veto is ignored; the agent has no "
-        "messages afterwards",
+        f"messages afterwards; {_YOUNG}",
     ),
     WorkerPeer(
         "dapr-agents, DurableAgent",
@@ -101,7 +104,7 @@ PEERS = (
         "dapr.agents.bench.workflow",
         PeerEnvironment("dapr_agents", ("dapr-agents>=1.0.9,<1.1",)),
         has_agent=False,
-        differs="not a Strands agent; an agent loop of its own",
+        differs=f"not a Strands agent, an agent loop of its own; {_YOUNG}",
     ),
 )
 
@@ -192,11 +195,10 @@ def _rows(name: str, contender: Contender, bench: Bench) -> list[Row]:
     batch = [_batch(contender) for _ in range(bench.repeat(_BATCHES))]
     for _ in range(_CREW - 1):
         contender.crew.start()
-    kills = [_kill(contender) for _ in range(bench.repeat(_KILLS))]
     return [
         *turns,
         Row.of(name, {"store": "redis"}, f"turn of {BATCH} tools of {NAP * 1000:.0f} ms", "ms", batch),
-        Row.of(name, {"store": "redis", "workers": _CREW}, "killed to tool again", "ms", kills),
+        *(_kills(name, contender, after, bench.repeat(_KILLS)) for after in _AFTER),
     ]
 
 
@@ -233,8 +235,12 @@ def _batch(contender: Contender) -> float:
     return found
 
 
-def _kill(contender: Contender) -> float:
-    run = contender.submit("hang")
-    found = contender.crew.failover(run.name, signal.SIGKILL)
-    run.finish()
-    return found
+def _kills(name: str, contender: Contender, after: float, repeat: int) -> Row:
+    values = []
+    for _ in range(repeat):
+        contender.crew.wait_until_complete()
+        run = contender.submit("hang")
+        values.append(contender.crew.failover(run.name, signal.SIGKILL, after))
+        run.finish()
+    setting: dict[str, str | int] = {"store": "redis", "workers": _CREW, "tool runs for": f"{after:g} s"}
+    return Row.of(name, setting, "killed to tool again", "ms", values)

@@ -100,6 +100,7 @@ def _throughput(ours: OurWorkers, count: int) -> Row:
 def _failover(ours: OurWorkers, number: signal.Signals, what: str, repeat: int) -> Row:
     values = []
     for _ in range(repeat):
+        ours.crew.wait_until_complete()
         run = ours.submit("hang")
         values.append(ours.crew.failover(run.invocation_id, number))
         run.result(timeout=DEADLINE)

@@ -150,6 +150,15 @@ class Orchestration:
         """
         self.ahead = self.open(self.root.found.take(self.scope))
 
+    def stop_waiting(self) -> None:
+        """Let a nested orchestrator be called without answers. If it waits for some, it has got them, and then failed.
+
+        Before Strands 1.5x it demands them before it tells us.
+        """
+        orchestrator = self.shape.orchestrator
+        if strands_compat.orchestrator_interrupts(orchestrator)["activated"]:
+            strands_compat.forget_resume(orchestrator)
+
     def _key(self, event: BeforeMultiAgentInvocationEvent) -> str | None:
         key = (event.invocation_state or {}).get(INVOCATION_ID) if self._is_root else None
         if key is not None and (not isinstance(key, str) or not key.strip()):
@@ -383,6 +392,8 @@ class Orchestration:
             nested.is_answering = bool(interrupts["activated"]) and node_id in interrupts["context"]
             if nested.is_answering:
                 nested.open_ahead()
+            else:
+                nested.stop_waiting()
         else:
             root, scope = self.root, f"{self.scope}/{quote(node_id)}" if self.scope else quote(node_id)
             attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))

@@ -57,7 +57,11 @@ class Scene:
         return await self.execution(name, state).run()
 
 
-@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+# Strands 1.43 takes a node that says that it failed for one that has finished.
+NESTED = pytest.param("nested", marks=pytest.mark.newest_dependencies)
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm", NESTED])
 async def test_what_failed_is_unfinished_and_says_why_however_strands_tells_it(kind: str) -> None:
     scene = Scene(kind)
     for _ in range(2):

@@ -59,8 +59,8 @@ class Heart:
     def leave(self, acquisition: str) -> None:
         """Take the key away with the last journal: it is about to be released.
 
-        So whoever is killed holds a journal, and is buried by those who take it over, or leaves no key behind. If the
-        release takes longer than a beat, the heart beats again.
+        So whoever is killed holds a journal, and is buried by those who take it over, or leaves no key behind. The
+        heart skips its next beat; if the release takes longer than that, it beats again.
         """
         self._leaving.add(acquisition)
         if self._key is not None and all(name in self._leaving for name in self._leases if this_process.holds(name)):
@@ -88,14 +88,19 @@ class Heart:
 
     async def _beat(self) -> None:
         interval = min(self._leases.values()) / _BEATS_PER_LEASE
+        skipped: set[str] = set()
         try:
             while True:
                 await sleep(interval)
                 self._leases = {name: lease for name, lease in self._leases.items() if this_process.holds(name)}
                 self._leaving &= self._leases.keys()
+                skipped &= self._leases.keys()
                 if not self._leases:
                     break
                 interval = min(self._leases.values()) / _BEATS_PER_LEASE
+                if self._leases.keys() <= self._leaving - skipped:
+                    skipped |= self._leaving
+                    continue
                 await self._write()
         finally:
             self._task = None  # whoever begins from here on starts another one

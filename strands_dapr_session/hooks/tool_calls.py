@@ -102,7 +102,9 @@ class ToolHooks(HookProvider):
                 state, version = recording.documents.changed(event.agent)
                 nested = recording.nested.pop(tool_use_id, [])
                 beside = recording.beside()
-                recording.journal.append(*nested, ToolFinished(recording.scope, tool_use_id, result), *state, *beside)
+                amended = recording.transcript.amended(event.agent.messages)
+                finished = ToolFinished(recording.scope, tool_use_id, result)
+                recording.journal.append(*nested, *amended, finished, *state, *beside)
                 recording.documents.take(state, version)
         except DurableSessionError as error:
             recording.fail(error)

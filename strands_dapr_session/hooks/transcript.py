@@ -65,6 +65,20 @@ class Transcript:
             return self.changed(live, results)
         return self._splice(live, [(known, known, known, len(live))], results, {}) if len(live) > known else []
 
+    def amended(self, live: Messages) -> list[Spliced]:
+        """Record the last message anew if it was changed in place: a hook may rewrite what a tool is given.
+
+        Raises:
+            UnencodableValueError: As with `appended`.
+        """
+        at = len(self._messages) - 1
+        if not 0 <= at < len(live) or live[at] is not self._messages[at]:
+            return []
+        packed = pack_value(live[at], path=f"messages[{at}]")
+        if _digest(packed) == self._digests[at]:
+            return []
+        return self._splice(live, [(at, at + 1, at, at + 1)], {}, {at: packed})
+
     def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
         """Record every difference, comparing each live message with what is recorded of it. See `appended`."""
         live = list(live)  # it may grow meanwhile

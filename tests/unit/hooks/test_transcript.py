@@ -197,3 +197,27 @@ def _edit(live: list[Any], kind: str, arguments: list[Any]) -> None:
             del live[index]
         else:
             live[index]["content"][0]["text"] = arguments[1]
+
+
+def test_a_last_message_that_was_changed_in_place_is_recorded_anew() -> None:
+    transcript, journal = Transcript(""), Journal()
+    live = [user("a"), {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "n", "input": {}}}]}]
+    journal.apply(transcript.appended(live, {}))
+    assert transcript.amended(live) == []
+    live[1]["content"][0]["toolUse"]["input"]["x"] = 1
+    [edit] = transcript.amended(live)
+    assert (edit.at, edit.drop, len(edit.bodies)) == (1, 1, 1)
+    journal.apply([edit])
+    assert journal.messages == live
+    assert transcript.amended(live) == []
+    assert transcript.changed(live, {}) == []
+
+
+def test_only_the_message_itself_is_amended() -> None:
+    transcript, live = Transcript(""), [user("a"), user("b")]
+    assert transcript.amended(live) == []
+    transcript.appended(live, {})
+    assert transcript.amended([live[0], user("c")]) == []
+    assert transcript.amended(live[:1]) == []
+    live[0]["content"][0]["text"] = "another"
+    assert transcript.amended(live) == []

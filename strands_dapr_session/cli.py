@@ -16,6 +16,7 @@ from strands_dapr_session import io_thread
 from strands_dapr_session.abandoned import read_standing, resume_abandoned
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.parking import restart
+from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.journal.sessions import delete_session, list_roots, list_sessions
@@ -96,7 +97,11 @@ def _list(store: StateStore, options: argparse.Namespace) -> int:
 def _show(store: StateStore, options: argparse.Namespace) -> int:
     for standing in _standings(store, options.session):
         view = io_thread.run_sync(Journal(store, standing.session_id, standing.root_id).load())
-        scopes = {path: [unpack_value(body) for body in scope.messages] for path, scope in view.scopes.items()}
+        scopes = {
+            path: [unpack_value(body) for body in scope.messages]
+            for path, scope in view.scopes.items()
+            if not is_stash(path)
+        }
         text = [_line(standing)]
         for path, messages in scopes.items():
             text += [f"  {path}:"] if path else []

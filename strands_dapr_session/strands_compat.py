@@ -364,6 +364,12 @@ def is_structured_output(tool: object) -> bool:
     return isinstance(tool, StructuredOutputTool)
 
 
+def stash_in_memory(agent: Agent) -> Any | None:
+    """Get the `Stash` of the agent's context manager, if it keeps one that dies with the process (public, 1.62)."""
+    manager = getattr(agent, "context_manager", None)
+    return None if manager is None or manager.stash_is_durable else manager.stash
+
+
 def may_be_reentered(agent: Agent) -> bool:
     """Tell whether the agent may be called while it runs (`concurrent_invocation_mode`, public since 1.5x)."""
     mode = getattr(agent, "concurrent_invocation_mode", None) or getattr(agent, "_concurrent_invocation_mode", None)

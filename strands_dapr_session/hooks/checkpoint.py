@@ -115,6 +115,7 @@ class CheckpointHooks(HookProvider):
             view = await recording.ownership.begin(recording, event.agent)
             owed = recording.owed
             try:
+                await recording.stashed.look(event.agent)
                 self._open(recording, event, key, view)
             except BaseException as error:
                 recording.invocation, recording.owed = None, owed
@@ -190,6 +191,7 @@ class CheckpointHooks(HookProvider):
         async with recording.gate:
             if recording.invocation is not invocation:
                 return  # another call, which ended at the same time, has ended it
+            await recording.stashed.look(event.agent)
             if invocation.calls:
                 self._record(recording, event.agent, thorough=True)
                 await recording.barrier()
@@ -260,6 +262,7 @@ class CheckpointHooks(HookProvider):
         # What a conversation manager did before the model was asked goes with the answer. Without one it is not
         # recorded: the manager does it again, to what it was done to before, when the model is asked again.
         thorough = is_answer and strands_compat.edits_history_midway(event.agent)
+        await recording.stashed.look(event.agent, event.message)
         self._record(recording, event.agent, thorough=thorough, is_of_user=event.message["role"] == "user")
 
     async def _outside(self, recording: Recording, agent: Agent, message: Message) -> None:
@@ -313,6 +316,7 @@ class CheckpointHooks(HookProvider):
                 return
             await recording.ownership.begin(recording, agent, is_call=False)
             try:
+                await recording.stashed.look(agent)
                 records = [] if recording.owed else recording.changes(agent, thorough=True)
             except BaseException:
                 await recording.ownership.end(recording, agent, [])

@@ -8,6 +8,7 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.invocation import STATUS, Progress
 from strands_dapr_session.hooks.restore import refresh_agent, restore_agent
+from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import InvocationFinished
 from strands_dapr_session.records.view import View
@@ -69,7 +70,7 @@ class Found:
 
     def renew(self, view: View) -> None:
         """Take a view that was just read, bodies and all; only where there is anything below the root."""
-        self._view = view if len(view.scopes) > 1 else View()
+        self._view = view if sum(not is_stash(path) for path in view.scopes) > 1 else View()
         self._taken = set()
 
     @property

@@ -13,6 +13,7 @@ from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS, Documents
 from strands_dapr_session.hooks.gate import Gate
 from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
+from strands_dapr_session.hooks.stash import Stashed
 from strands_dapr_session.hooks.transcript import Transcript
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import Noted
@@ -51,7 +52,8 @@ class Recording:
         beside: Gives records that belong with a tool's result: what the tool changed outside of the agent.
         nested: The last records of agents that ran as tools, by tool use id: they go with the tool's result.
         transcript: Shadow of the message list.
-        documents: Shadow of everything else.
+        documents: Shadow of its state and of what belongs to Strands.
+        stashed: Shadow of what its context manager took out of the messages.
         results: Recorded results of the batch of tools that is under way, packed, by tool use id.
         in_doubt: Tools of that batch that an earlier process started and that have no result.
         tries: The last failure of each tool call of that batch, and of the model call, that is tried again.
@@ -95,6 +97,7 @@ class Recording:
         self.nested: dict[str, list[Record]] = {}
         self.transcript = Transcript(scope)
         self.documents = Documents(scope)
+        self.stashed = Stashed(scope)
         self.results: dict[str, bytes] = {}
         self.in_doubt: set[str] = set()
         self.tries: dict[str, Tried] = {}
@@ -177,7 +180,7 @@ class Recording:
             self.tries = {what: tried for what, tried in self.tries.items() if what == MODEL_CALL}
             self.admitted.clear()
             self.structured.clear()
-        return [*edits, *documents]
+        return [*edits, *documents, *self.stashed.changes()]
 
     def doubts(self, scope: ScopeView) -> set[str]:
         """List the tools of the open batch that may have run, and have no result."""

@@ -35,6 +35,7 @@ def restore_agent(recording: Recording, agent: Agent, view: View, *, may_wait: b
     scope = view.scope(recording.scope)
     try:
         _restore(recording, agent, scope, may_wait=may_wait)
+        recording.stashed.restore(agent, view, recording.name)
     except DurableSessionError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

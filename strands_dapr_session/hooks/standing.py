@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, PARKED, RUNNING, STATUS
+from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.records.codec import unpack_value
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Standing:
                 None if invocation is None else invocation.key,
                 int(status.get("attempt", 0)),
                 str(status["error"]) if status.get("error") else None,
-                sum(len(scope.ordinals) for scope in view.scopes.values()),
+                sum(len(scope.ordinals) for path, scope in view.scopes.items() if not is_stash(path)),
                 view.sequence,
                 view.owner,
             )

@@ -11,6 +11,7 @@ from strands.multiagent.swarm import SwarmResult
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.hooks.invocation import tool_use_ids
+from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.testing.plain import digest, plain
@@ -165,7 +166,7 @@ def found_in(view: View, root: str) -> dict[str, Any]:
     results: list[str] = []
     unfinished = []
     names: dict[str, str] = {}
-    for path in sorted(view.scopes, key=lambda path: path.count("/")):
+    for path in sorted((path for path in view.scopes if not is_stash(path)), key=lambda path: path.count("/")):
         scope = view.scopes[path]
         above, _, last = path.rpartition("/")
         tool = asked.get(last)

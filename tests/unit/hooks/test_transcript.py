@@ -122,6 +122,23 @@ def test_a_message_of_recorded_results_costs_no_bytes_of_its_own() -> None:
     assert journal.messages == [message]
 
 
+def test_a_recorded_result_is_referred_to_once() -> None:
+    recorded = {"t1": pack_value(result("t1"))}
+    [one] = Transcript("").appended([answers(result("t1")), answers(result("t1"))], recorded)
+    assert [type(body) for body in one.bodies] == [Derived, bytes]
+    [twice] = Transcript("").appended([answers(result("t1"), result("t1"))], recorded)
+    assert [type(body) for body in twice.bodies] == [bytes]
+
+
+def test_what_is_said_beside_recorded_results_is_written_out() -> None:
+    recorded = {"t1": pack_value(result("t1"))}
+    in_the_block: Any = {**answers(), "content": [{"toolResult": result("t1"), "more": 1}]}
+    beside: Any = {**answers(), "content": [{"toolResult": result("t1")}, {"text": "more"}]}
+    for message in (in_the_block, beside, answers(result("t1"), result("unknown"))):
+        [record] = Transcript("").appended([message], recorded)
+        assert record.bodies == (pack_value(message),)
+
+
 def test_a_result_that_was_changed_after_it_was_recorded_is_written_out() -> None:
     transcript = Transcript("")
     recorded = {"t1": pack_value(result("t1"))}

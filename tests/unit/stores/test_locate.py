@@ -97,6 +97,7 @@ def test_redis_urls_hide_the_password() -> None:
         ("redis:///0", "expected redis://host:port/0"),
         ("redis://h/zero", "expected redis://host:port/0"),
         ("redis://h?app_id=a||b", "expected redis://host:port/0"),
+        ("redis://h?tiemout=3", "unknown option tiemout"),
         ("redis://u:secret@h?junk", "bad query field"),
         ("memory://[", "Invalid"),
     ],

@@ -1,4 +1,4 @@
-"""What a worker does about a run that it is offered: take it, run it, and write down what came of it.
+"""What a worker does about a run that it is offered: take it, run it, and have written down what came of it.
 
 However often a run is offered, by Dapr or because its worker fell silent, one process works on it once at a time:
 offers of a run that is in hand get the outcome of the attempt that is under way. All methods are called on the I/O
@@ -8,31 +8,19 @@ loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
 from asyncio import sleep
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from strands_dapr_session.errors import (
-    DriftError,
-    DurableSessionError,
-    FencedError,
-    OwnershipError,
-    RunNotFoundError,
-    SessionBusyError,
-    StoreUnavailableError,
-    TooLargeError,
-    UnencodableValueError,
-    UnfinishedRunError,
-)
-from strands_dapr_session.hooks.retrying import was_given_up_on
+from strands_dapr_session.errors import DurableSessionError, RunNotFoundError
 from strands_dapr_session.journal.layout import random_name
 from strands_dapr_session.journal.worker import this_process
-from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
+from strands_dapr_session.workflow.endings import Endings, Held, step_after
+from strands_dapr_session.workflow.execution import Execution
 from strands_dapr_session.workflow.keys import RunKeys
 from strands_dapr_session.workflow.offers import Offer, Offers
 from strands_dapr_session.workflow.runs import Claim, Runs
@@ -41,15 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from strands_dapr_session.workflow.crew import Card, Crew
+    from strands_dapr_session.workflow.endings import Step
     from strands_dapr_session.workflow.engine import Engine
-    from strands_dapr_session.workflow.execution import Ending, Reason
+    from strands_dapr_session.workflow.execution import Reason
     from strands_dapr_session.workflow.settings import WorkerSettings
-    from strands_dapr_session.workflow.state import Phase, RunState
+    from strands_dapr_session.workflow.state import RunState
 
 logger = logging.getLogger(__name__)
-
-Step: TypeAlias = Literal["done", "waiting", "later"]
-"""What the run's workflow is to do next: end, wait for answers, or offer the run again after a while."""
 
 _FIRST_POLL: Final = 0.02
 _LONGEST_POLL: Final = 0.25
@@ -58,11 +44,6 @@ _LOOKED_AT: Final = 256
 """Runs of an agent that are looked at in one look, when more are laid out: others look too, and look again."""
 _DAPR_BRINGS_WITHIN: Final = 1.0
 """Seconds after which a run that is laid out is taken without Dapr. To be wrong costs a claim that comes too late."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Another worker has the run, and is alive."""
 
 
 @dataclass(slots=True)
@@ -105,8 +86,9 @@ class Attending:
         self._builds = builds
         self._prepare = prepare
         self._settings = settings
+        self._endings = Endings(self._runs, self._offers, settings, self._misfit)
         self._places = asyncio.Semaphore(settings.max_concurrent_runs)
-        self._tasks: dict[str, asyncio.Task[Step | _Held]] = {}
+        self._tasks: dict[str, asyncio.Task[Step | Held]] = {}
         self._in_hand: dict[str, _InHand] = {}
         self._seen_held: dict[str, tuple[str, float]] = {}
         self._adoptions: set[asyncio.Task[None]] = set()
@@ -125,12 +107,12 @@ class Attending:
         pause = _FIRST_POLL
         while True:
             step = await self.adopt(invocation_id)
-            if not isinstance(step, _Held):
+            if not isinstance(step, Held):
                 return step
             await sleep(pause)
             pause = min(pause * 2, _LONGEST_POLL)
 
-    async def adopt(self, invocation_id: str) -> Step | _Held:
+    async def adopt(self, invocation_id: str) -> Step | Held:
         """Do what there is to do for a run, unless another worker has it and is alive."""
         task = self._tasks.get(invocation_id)
         if task is None:
@@ -139,9 +121,9 @@ class Attending:
             task.add_done_callback(lambda done: self._is_done(invocation_id, done))
         return await asyncio.shield(task)
 
-    def _is_done(self, invocation_id: str, task: asyncio.Task[Step | _Held]) -> None:
+    def _is_done(self, invocation_id: str, task: asyncio.Task[Step | Held]) -> None:
         self._tasks.pop(invocation_id, None)
-        if task.cancelled() or task.exception() is not None or not isinstance(task.result(), _Held):
+        if task.cancelled() or task.exception() is not None or not isinstance(task.result(), Held):
             self._seen_held.pop(invocation_id, None)
         if not task.cancelled() and task.exception() is not None:  # perhaps nobody waits for it any more
             logger.warning(
@@ -181,20 +163,15 @@ class Attending:
         left = False
         for invocation_id, state in (await self._runs.states(list(dead.runs))).items():
             if state.is_over:
-                await self._let_others_go_on(invocation_id, state)  # it may have died before it could
+                await self._endings.let_others_go_on(invocation_id, state)  # it may have died before it could
             elif not state.is_left_by(dead.worker):
                 continue
             elif not state.holder and invocation_id in self._refused:
-                await self._lay_out(invocation_id)
+                await self._endings.lay_out(invocation_id)
             else:
                 left = True
                 self.adopt_soon(invocation_id)
         return not left
-
-    async def _lay_out(self, invocation_id: str) -> None:
-        with contextlib.suppress(RunNotFoundError):  # it was purged
-            agent = (await self._runs.request(invocation_id)).agent
-            await self._offers.lay_out(agent, invocation_id, at_once=True)
 
     def adopt_soon(self, invocation_id: str) -> None:
         """Begin to adopt a run, and go on."""
@@ -205,7 +182,7 @@ class Attending:
     async def _adopt_quietly(self, invocation_id: str) -> None:
         try:
             step = await self.adopt(invocation_id)
-            if isinstance(step, _Held):
+            if isinstance(step, Held):
                 return
             # It may have come here without Dapr: its workflow was never begun, or has lost its place, and is to end
             # or wait like the run. What is still due is laid out, and comes here again.
@@ -258,12 +235,12 @@ class Attending:
 
     # -- one attempt ---------------------------------------------------------------------------------------------
 
-    async def _work(self, invocation_id: str) -> Step | _Held:  # noqa: PLR0911 - one for each reason to leave it
+    async def _work(self, invocation_id: str) -> Step | Held:  # noqa: PLR0911 - one for each reason to leave it
         state = await self._runs.state(invocation_id)
         if state.is_over:
             return "done"
         if self._is_held(invocation_id, state):
-            return _Held()
+            return Held()
         if state.behind and not state.cancel and not (await self._runs.state(state.behind)).is_over:
             return "later"
         request = await self._runs.request(invocation_id)
@@ -285,132 +262,20 @@ class Attending:
                     self._settings.max_attempts,
                 )
                 if state.claim != in_hand.token:
-                    return self._not_taken(state)
+                    return step_after(state)
                 prompt = await self._runs.prompt(invocation_id, request, state)
                 claim = Claim(invocation_id, in_hand.token, request, state, prompt)
                 return await self._execute(claim, in_hand)
             finally:
                 del self._in_hand[invocation_id]
 
-    @staticmethod
-    def _not_taken(state: RunState) -> Step | _Held:
-        if state.is_over:
-            return "done"
-        return "waiting" if state.phase == "waiting" else _Held()
-
-    async def _execute(self, claim: Claim, in_hand: _InHand) -> Step | _Held:
+    async def _execute(self, claim: Claim, in_hand: _InHand) -> Step | Held:
         build = self._builds[claim.request.agent]
         in_hand.execution = Execution(claim, build, lambda root: self._prepare(claim, root))
         if self._draining:
             in_hand.execution.stop("drain")
         ending = await in_hand.execution.run()
-        return await self._conclude(claim, ending)
-
-    async def _conclude(self, claim: Claim, ending: Ending) -> Step | _Held:
-        """Write down how an attempt ended."""
-        match ending:
-            case Finished(result):
-                return await self._finished(claim, result)
-            case Asking(interrupts):
-                state = await self._runs.conclude(claim, lambda now: now.asking(interrupts))
-                return self._not_taken(state)
-            case Stopped("cancel"):
-                return await self._over(claim, "cancelled", "RunCancelledError", "cancelled")
-            case Stopped("drain"):
-                return await self._later(claim, "drained", "its worker was told to end")
-            case Raised(error) if not isinstance(error, FencedError):
-                return await self._raised(claim, error)
-            case _:
-                logger.warning("invocation_id=<%s> | another worker has taken the run over", claim.invocation_id)
-                return _Held()
-
-    async def _finished(self, claim: Claim, result: dict[str, Any]) -> Step | _Held:
-        try:
-            state = await self._runs.complete(claim, result)
-        except (TooLargeError, UnencodableValueError) as error:
-            return await self._over(claim, "failed", type(error).__name__, str(error))
-        await self._let_others_go_on(claim.invocation_id, state)
-        return "done"
-
-    async def _raised(self, claim: Claim, error: BaseException) -> Step | _Held:
-        name, text = type(error).__name__, str(error)
-        logger.warning("invocation_id=<%s>, error=<%s: %s> | the attempt failed", claim.invocation_id, name, text)
-        if isinstance(error, SessionBusyError):
-            return await self._busy(claim, error)
-        if isinstance(error, UnfinishedRunError) and error.invocation_id not in {None, claim.invocation_id}:
-            return await self._behind(claim, str(error.invocation_id), text)
-        if isinstance(error, DriftError):
-            await self._runs.conclude(claim, lambda now: now.let_go("refused", text))
-            return await self._misfit(claim.invocation_id, claim.request.agent, name, text)
-        if isinstance(error, (StoreUnavailableError, OwnershipError)):
-            return await self._later(claim, "failed", f"{name}: {text}")
-        if isinstance(error, self._settings.retry_on) and not was_given_up_on(error):
-            return await self._later(claim, "failed", f"{name}: {text}", failed=True)
-        return await self._over(claim, "failed", name, text)
-
-    async def _busy(self, claim: Claim, error: SessionBusyError) -> Step | _Held:
-        """Let a run wait until the run that its session is busy with is over, or for a while if that is none."""
-        other = error.invocation_id
-        if other is None or other == claim.invocation_id:
-            return await self._later(claim, "busy", str(error))
-
-        def follow(now: RunState) -> RunState:
-            # One that waits itself, and that others finish, may be waiting for this one.
-            return now.followed_by(claim.invocation_id) if now.phase == "running" else now
-
-        now, _ = await self._runs.change(other, follow)
-        if now.phase != "running":
-            return await self._later(claim, "busy", str(error))
-        return await self._put_off(claim, other, str(error))
-
-    async def _put_off(self, claim: Claim, other: str, text: str) -> Step | _Held:
-        state = await self._runs.conclude(claim, lambda now: now.put_off(other, text))
-        if state.holder:
-            return _Held()
-        if (await self._runs.state(other)).is_over:
-            await self._let_go_on(claim.invocation_id, other)  # it was told before it waited
-        return "later"
-
-    async def _behind(self, claim: Claim, other: str, text: str) -> Step | _Held:
-        """Let a run wait until another one is over, which its workers or people are going to finish."""
-        try:
-            await self._runs.request(other)
-        except RunNotFoundError:
-            return await self._over(claim, "failed", UnfinishedRunError.__name__, text)
-        now, _ = await self._runs.change(other, lambda now: now.followed_by(claim.invocation_id))
-        if now.phase in {"completed", "cancelled"}:
-            return await self._later(claim, "busy", text)
-        if now.is_over:
-            what_to_do = f"It is run {other!r}, which failed: restart() or abandon() that one, then restart() this one."
-            return await self._over(claim, "failed", UnfinishedRunError.__name__, f"{text} {what_to_do}")
-        return await self._put_off(claim, other, text)
-
-    async def _let_others_go_on(self, invocation_id: str, state: RunState) -> None:
-        """Tell the runs that waited for one which is over."""
-        for each in state.followers:
-            await self._let_go_on(each, invocation_id)
-
-    async def _let_go_on(self, follower: str, invocation_id: str) -> None:
-        state, changed = await self._runs.change(follower, lambda now: now.its_turn(invocation_id))
-        if changed or state.is_due:
-            await self._lay_out(follower)
-
-    async def _over(self, claim: Claim, phase: Phase, error_type: str, message: str) -> Step | _Held:
-        state = await self._runs.conclude(claim, lambda now: now.over(phase, error_type, message))
-        if not state.is_over:
-            return _Held()
-        await self._let_others_go_on(claim.invocation_id, state)
-        return "done"
-
-    async def _later(self, claim: Claim, ended: str, detail: str, *, failed: bool = False) -> Step | _Held:
-        state = await self._runs.conclude(claim, lambda now: now.let_go(ended, detail, failed=failed))
-        if state.is_over:
-            return "done"
-        if state.holder:
-            return _Held()
-        # The workflow offers it again, if that is heard of: this may be the last worker, and about to leave.
-        await self._offers.lay_out(claim.request.agent, claim.invocation_id)
-        return "later"
+        return await self._endings.conclude(claim, ending)
 
     async def _misfit(self, invocation_id: str, agent: str, error_type: str, message: str) -> Step:
         """Leave a run to others; give it up when nobody has taken it for too long."""

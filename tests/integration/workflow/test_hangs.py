@@ -148,7 +148,7 @@ def test_a_worker_is_frozen_for_longer_than_it_may_take(stage: Stage, limit: str
     before = run.status()
     assert before.attempts[0].ended == "lost"
     frozen.signal(signal.SIGCONT)
-    taken = f"{frozen.pid} strands_dapr_session.workflow.attending WARNING invocation_id=<{run.invocation_id}>"
+    taken = f"{frozen.pid} strands_dapr_session.workflow.endings WARNING invocation_id=<{run.invocation_id}>"
     stage.until(lambda: taken in stage.logs(), "the thawed one to notice")
     assert run.status() == before
     check_end(stage, run, limit, what, name, tries=hanging + 1, has_hung=limit == "invocation")

@@ -245,7 +245,7 @@ async def test_a_run_that_begins_to_wait_when_the_other_is_just_over_is_not_left
 
     async def slowly(*arguments: Any) -> RunState:
         first, _ = await scene.runs.change("first", lambda now: now.over("completed"))
-        await scene.attending._let_others_go_on("first", first)
+        await scene.attending._endings.let_others_go_on("first", first)
         await scene.attending.look_around()  # which takes away the offers of what waits
         return await conclude(*arguments)
 

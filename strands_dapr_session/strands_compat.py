@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import quote
 
-from strands import ModelRetryStrategy
+from strands import ModelRetryStrategy, hooks
 from strands import interrupt as _interrupt
 from strands.telemetry.metrics import EventLoopCycleMetric, ToolMetrics
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
@@ -364,10 +364,33 @@ def is_structured_output(tool: object) -> bool:
     return isinstance(tool, StructuredOutputTool)
 
 
+AFTER_TOOLS: Final[Any] = getattr(hooks, "AfterToolsEvent", None)
+"""The event after a batch of tools, with which hooks can end the turn (since 1.5x)."""
+
+
 def stash_in_memory(agent: Agent) -> Any | None:
     """Get the `Stash` of the agent's context manager, if it keeps one that dies with the process (public, 1.62)."""
     manager = getattr(agent, "context_manager", None)
     return None if manager is None or manager.stash_is_durable else manager.stash
+
+
+def will_stop(agent: Agent, invocation_state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Tell whether a tool asked the agent to stop when its batch is done, for `stop_again`; None if none did.
+
+    By `Agent.cancel(after_current_tools=True)`, of which only the fields tell (1.62), or, as before that, by a flag in
+    the ``request_state``, which is Strands' own documented way.
+    """
+    if getattr(agent, "_deferred_cancel", False):
+        return {"cancel": getattr(agent, "_cancel_message", None)}
+    return {} if (invocation_state.get("request_state") or {}).get("stop_event_loop") else None
+
+
+def stop_again(agent: Agent, invocation_state: dict[str, Any], stop: Mapping[str, Any]) -> None:
+    """Ask an agent to stop when its batch is done, as a tool of it did in another process."""
+    if "cancel" in stop:
+        agent.cancel(message=stop["cancel"], after_current_tools=True)
+    else:
+        invocation_state.setdefault("request_state", {})["stop_event_loop"] = True
 
 
 def may_be_reentered(agent: Agent) -> bool:

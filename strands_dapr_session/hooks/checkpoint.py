@@ -67,6 +67,8 @@ class CheckpointHooks(HookProvider):
         # First: a hook that raises must not keep us from counting.
         registry.add_callback(MessageAddedEvent, self._count_message, order=FIRST)
         registry.add_callback(MessageAddedEvent, self._message_added, order=LAST)
+        if strands_compat.AFTER_TOOLS is not None:
+            registry.add_callback(strands_compat.AFTER_TOOLS, self._after_tools, order=LAST)
         registry.add_callback(BeforeModelCallEvent, self._before_model, order=LAST)
         registry.add_callback(AfterModelCallEvent, self._after_model, order=FIRST)
         self._tools.register_hooks(registry)
@@ -259,6 +261,8 @@ class CheckpointHooks(HookProvider):
         is_answer = event.message["role"] == "assistant"
         if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):
             return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
+        if not is_answer and (invocation.ends or invocation.stop is not None):
+            return  # nothing follows but the end, and nothing else would tell that the model is not to be asked again
         # What a conversation manager did before the model was asked goes with the answer. Without one it is not
         # recorded: the manager does it again, to what it was done to before, when the model is asked again.
         thorough = is_answer and strands_compat.edits_history_midway(event.agent)
@@ -275,6 +279,12 @@ class CheckpointHooks(HookProvider):
             recording.refused = message if message["role"] == "assistant" else None
             return
         await self.record_now(agent)
+
+    def _after_tools(self, event: Any) -> None:
+        """Notice that a hook ends the turn with this batch. In another process it would do so again."""
+        recording = self._recordings.find(event.agent)
+        if recording is not None and recording.invocation is not None:
+            recording.invocation.ends = bool(event.end_turn)
 
     async def _before_model(self, event: BeforeModelCallEvent) -> None:
         recording = self._recordings.find(event.agent)

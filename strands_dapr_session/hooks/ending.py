@@ -74,6 +74,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
         invocation.asking = [
             id_ for id_ in recording.batch if id_ not in recording.results and id_ not in recording.in_doubt
         ]
+        invocation.stop = None  # Strands has forgotten it, too
         invocation.progress.end_call(is_open=bool(recording.batch))
         return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
     prompt = None if resume is invocation.next_prompt or recording.visit is not None else as_messages(resume)

@@ -122,6 +122,8 @@ class Invocation:
         reinjected: Its half-finished batch was handed to Strands, and its results are not yet a message.
         asking: Tool calls of the open batch that stopped to ask a person: if they started, they are not in doubt.
         opening: The event of the call that began it, until it was set up to go on.
+        stop: A tool of the open batch asked to stop when the batch is done; see `strands_compat.will_stop`.
+        ends: A hook said that the turn ends with the batch that is done.
         is_cut_off: The model's last answer was cut off at the limit of its tokens.
         result: What its caller is about to get.
         calls: The `invocation_state` of each call of the agent that is under way. Strands allows more than one at a
@@ -146,6 +148,8 @@ class Invocation:
     reinjected: bool = False
     asking: list[str] = field(default_factory=list)
     opening: BeforeInvocationEvent | None = None
+    stop: dict[str, Any] | None = None
+    ends: bool = False
     is_cut_off: bool = False
     result: AgentResult | None = None
     calls: list[Any] = field(default_factory=list)
@@ -160,6 +164,8 @@ class Invocation:
             details["cut_off"] = True
         if self.asking:
             details["asking"] = list(self.asking)
+        if self.stop is not None:
+            details["stop"] = self.stop
         where = {"attempt": self.attempt, "tries": self.tries, "place": self.place, "began": self.began}
         return pack_value({"invocation": self.id, "state": state, **where, **details}, path=STATUS)
 
@@ -170,6 +176,7 @@ class Invocation:
         self.result = None  # it was that of the prompt before: a hook may yet raise where no event tells of it
         self.settled = ()
         self.asking.clear()
+        self.stop, self.ends = None, False
 
     def in_order(self, batch: list[str]) -> list[str]:
         """Sort the tool calls of the open batch as an uninterrupted run has their results in its message."""

@@ -200,6 +200,7 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         answers=_answers(recording, agent),
         settled=tuple(status.get("settled", ())),
         asking=list(status.get("asking", ())),
+        stop=status.get("stop") if recording.batch else None,
     )
 
 

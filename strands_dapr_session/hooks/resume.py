@@ -113,6 +113,8 @@ class ResumeHook(HookProvider):
         )
         strands_compat.load(event.agent, {"interrupt_state": state})
         invocation.reinjected = True
+        if invocation.stop is not None:
+            strands_compat.stop_again(event.agent, event.invocation_state, invocation.stop)
         event.messages = []
 
     @staticmethod

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.hooks.invocation import Invocation
     from strands_dapr_session.hooks.recording import Recording, Recordings
-    from strands_dapr_session.records.records import DocumentSet
+    from strands_dapr_session.records.records import DocumentSet, Noted
 
 _runs_for: Final[ContextVar[Invocation | None]] = ContextVar("strands_dapr_session_runs_for", default=None)
 """The invocation for which the tool of this context was started. One that was given up on may end much later."""
@@ -104,7 +104,8 @@ class ToolHooks(HookProvider):
                 beside = recording.beside()
                 amended = recording.transcript.amended(event.agent.messages)
                 finished = ToolFinished(recording.scope, tool_use_id, result)
-                recording.journal.append(*nested, *amended, finished, *state, *beside)
+                stop = _note_stop(recording, event)
+                recording.journal.append(*nested, *amended, finished, *stop, *state, *beside)
                 recording.documents.take(state, version)
         except DurableSessionError as error:
             recording.fail(error)
@@ -112,6 +113,15 @@ class ToolHooks(HookProvider):
         recording.results[tool_use_id] = result
         recording.tries.pop(tool_use_id, None)
         recording.in_doubt.discard(tool_use_id)
+
+
+def _note_stop(recording: Recording, event: AfterToolCallEvent) -> list[Noted]:
+    """Write down that a tool asked the agent to stop, if it just did."""
+    stop = strands_compat.will_stop(event.agent, event.invocation_state)
+    if stop == recording.running.stop:
+        return []
+    recording.running.stop = stop
+    return [recording.note_status(RUNNING)]
 
 
 def _is_late(recording: Recording) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
+from strands.hooks import AfterInvocationEvent, AfterToolsEvent
 from strands.interventions import Confirm, Deny, Guide, InterventionHandler, Proceed, Transform
 from strands.middleware import ExecuteToolStage
 from strands.models.routing import ModelRouter
@@ -12,6 +14,7 @@ from strands.types.exceptions import ModelThrottledException
 from strands.vended_plugins.context_injector import ContextInjector
 from strands.vended_plugins.goal import GoalLoop, ValidationOutcome
 from strands.vended_plugins.skills import AgentSkills, Skill
+from strands.vended_tools.stop import stop
 
 from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.testing.program import Program
@@ -191,6 +194,48 @@ def skilled_agent(session_manager: Any) -> Agent:
     return agent(session_manager, script, [add], plugins=[AgentSkills(skills=[skill])])
 
 
+# -- ends -------------------------------------------------------------------------------------------------------------
+
+
+def stopping_agent(session_manager: Any) -> Agent:
+    """Is told by a tool to stop when the batch is done, and then called again."""
+    script = {
+        "First": [[("add", {"a": 1, "b": 2})], [("wait", {"milliseconds": 4}), ("stop", {"message": "enough"})], "no"],
+        "Second": [[("stop", {}), ("send", {"text": "x"})], "no"],
+        "Third": [[("give_up", {}), ("wait", {"milliseconds": 2})], "no"],
+        "Fourth": [[("send", {"text": "y"})], "yes"],
+    }
+    return agent(session_manager, script, [add, send, wait, stop, give_up])
+
+
+@tool(context=True)
+async def give_up(tool_context: ToolContext) -> str:
+    """Stop as tools did before 1.6x."""
+    tool_context.invocation_state.setdefault("request_state", {})["stop_event_loop"] = True
+    return "given up"
+
+
+def ending_agent(session_manager: Any) -> Agent:
+    """Has a hook that ends the turn when something was sent."""
+    script = {
+        "First": [[("add", {"a": 1, "b": 2})], [("send", {"text": "x"}), ("add", {"a": 2, "b": 2})], "no"],
+        "Second": [[("add", {"a": 1, "b": 2})], "yes"],
+    }
+    made = agent(session_manager, script, [add, send])
+
+    def end(event: AfterToolsEvent) -> None:
+        texts = [i.get("text", "") for b in event.message["content"] for i in b["toolResult"]["content"]]
+        if any("sent" in text for text in texts):
+            event.end_turn = "That was it."
+
+    async def linger(_: AfterInvocationEvent) -> None:
+        await asyncio.sleep(0.02)  # so that what waits for nothing else is recorded
+
+    made.add_hook(end, AfterToolsEvent)
+    made.add_hook(linger, AfterInvocationEvent)
+    return made
+
+
 # -- context managers -------------------------------------------------------------------------------------------------
 
 
@@ -227,4 +272,6 @@ routed = Program(routed_agent, ["Go"], PATIENT)
 sheltered = Program(sheltered_agent, ["Go"], PATIENT)
 aiming = Program(aiming_agent, ["Go"], PATIENT)
 skilled = Program(skilled_agent, ["Go"], PATIENT)
+stopping = Program(stopping_agent, ["First", "Second", "Third", "Fourth"], PATIENT)
+ending = Program(ending_agent, ["First", "Second"], PATIENT)
 stashing = Program(stashing_agent, ["First", "Second"], PATIENT)

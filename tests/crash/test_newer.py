@@ -21,6 +21,8 @@ SHARES = {
     "sheltered": 4,
     "aiming": 4,
     "skilled": 5,
+    "stopping": 5,
+    "ending": 3,
     "stashing": 4,
 }
 """One of how many moments is enough every day."""

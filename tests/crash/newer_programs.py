@@ -228,7 +228,7 @@ def ending_agent(session_manager: Any) -> Agent:
         if any("sent" in text for text in texts):
             event.end_turn = "That was it."
 
-    async def linger(_: AfterInvocationEvent) -> None:
+    async def linger(event: AfterInvocationEvent) -> None:  # noqa: ARG001
         await asyncio.sleep(0.02)  # so that what waits for nothing else is recorded
 
     made.add_hook(end, AfterToolsEvent)

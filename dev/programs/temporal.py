@@ -18,6 +18,11 @@ _MODULE = GoModule(
 _COMMAND = "temporal"
 
 
+def temporal_version() -> str:
+    """Return the version of the command that go.mod pins, which is not that of the server in it."""
+    return _MODULE.version
+
+
 def locate() -> Program:
     """Find it.
 

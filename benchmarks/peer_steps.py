@@ -131,8 +131,8 @@ PEERS = (
         "Temporal, an activity",
         "temporal_steps.py",
         PeerEnvironment("temporal", ("temporalio>=1.35,<2",)),
-        f"on the development server of its command {temporal.temporal_version()}; resumes functions that are written as its "
-        "workflows and activities",
+        f"on the development server of its command {temporal.temporal_version()}, without its limit of 20 polls of the "
+        "queue in a second; resumes functions that are written as its workflows and activities",
         server=_temporal,
     ),
 )

@@ -26,7 +26,9 @@ class TemporalServer(Server):
         files = ["--db-filename", str(self.directory / "temporal.db")]
         listen = ["--ip", "127.0.0.1", "--port", str(self.port), "--headless"]
         elsewhere = ["--disable-config-file", "--disable-config-env", "--log-level", "error"]
-        return [str(self._program.path), "server", "start-dev", *files, *listen, *elsewhere]
+        # With its one shard, 20 polls a second would let one workflow take no more than ten steps.
+        limits = ["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"]
+        return [str(self._program.path), "server", "start-dev", *files, *listen, *elsewhere, *limits]
 
     def _environment(self) -> Mapping[str, str]:
         # By default it asks its makers whether there is a newer one.

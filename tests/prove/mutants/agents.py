@@ -275,4 +275,115 @@ AGENTS: tuple[Mutant, ...] = (
         ),
         ("tests/unit/hooks/test_rules.py::test_tokens_of_all_attempts_are_reported",),
     ),
+    Mutant(
+        "answer_about_a_doubt_kept",
+        "a person who decided about a call in doubt is asked again when it is in doubt again",
+        (
+            Edit(
+                "hooks/tool_calls.py",
+                "if strands_compat.forget_answer(agent, tool_use_id, INTERRUPT_NAME):",
+                "if not tool_use_id:",
+            ),
+        ),
+        (
+            "tests/unit/hooks/test_tool_calls.py::test_whoever_decided_about_a_call_in_doubt_is_asked_again_when_it_is_in_doubt_again",
+        ),
+    ),
+    Mutant(
+        "a_tool_that_asked_never_in_doubt",
+        "a tool that has asked a person is in doubt once it goes on with the answer",
+        (
+            Edit(
+                "hooks/tool_calls.py",
+                """\
+                invocation.asking.remove(tool_use_id)
+""",
+                """\
+                pass
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_tool_calls.py::test_a_tool_that_has_asked_itself_is_in_doubt_once_it_goes_on",),
+    ),
+    Mutant(
+        "calls_of_one_id_share_a_key",
+        "calls that a model gave one id have idempotency keys of their own",
+        (Edit("hooks/tool_calls.py", "if tool_use_id in recording.ambiguous else []", "if not tool_use_id else []"),),
+        ("tests/unit/hooks/test_tool_calls.py::test_calls_of_one_batch_that_share_an_id_have_keys_of_their_own",),
+    ),
+    Mutant(
+        "structured_output_recorded_early",
+        "structured output is recorded together with the end of its invocation",
+        (
+            Edit(
+                "hooks/tool_calls.py",
+                """\
+            recording.structured.add(tool_use_id)
+""",
+                """\
+            pass
+""",
+            ),
+        ),
+        ("tests/unit/hooks/test_tool_calls.py::test_structured_output_is_recorded_together_with_the_end",),
+    ),
+    Mutant(
+        "session_kept_by_a_call_that_is_over",
+        "a call that a hook after ours ended does not hold the session",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                """\
+        io_thread.start(self._end_later(recording, agent, last))
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/hooks/test_checkpoint.py::test_a_call_that_a_later_hook_ends_lets_others_go_on",),
+    ),
+    Mutant(
+        "recorded_behind_what_is_owed",
+        "nothing is recorded behind a batch that waits for results",
+        (
+            Edit("hooks/checkpoint.py", "        if recording.owed:\n", "        if recording.owed and not message:\n"),
+            Edit(
+                "hooks/checkpoint.py",
+                "records = [] if recording.owed else recording.changes(agent, thorough=True)",
+                "records = recording.changes(agent, thorough=True)",
+            ),
+        ),
+        ("tests/unit/hooks/test_checkpoint.py::test_nothing_is_recorded_behind_what_is_owed",),
+    ),
+    Mutant(
+        "result_referred_to_twice",
+        "a recorded result belongs to the first message that holds it",
+        (
+            Edit(
+                "hooks/transcript.py",
+                """\
+    for used in ids:
+        del results[used]
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/hooks/test_transcript.py::test_a_recorded_result_is_referred_to_once",),
+    ),
+    Mutant(
+        "redaction_not_recorded",
+        "a message that was redacted is recorded at once",
+        (
+            Edit(
+                "session_manager.py",
+                """\
+            agent.messages[-1] = redact_message
+        self.sync_agent(agent)
+""",
+                """\
+            agent.messages[-1] = redact_message
+""",
+            ),
+        ),
+        ("tests/unit/test_session_manager.py::test_a_message_that_was_redacted_in_place_is_recorded",),
+    ),
 )

@@ -438,4 +438,50 @@ JOURNAL: tuple[Mutant, ...] = (
         ),
         ("tests/unit/journal/test_delete.py::test_it_may_be_killed_anywhere_and_run_again",),
     ),
+    Mutant(
+        "cancelled_acquisition_kept",
+        "a journal that was acquired for somebody who does not wait any more is released",
+        (
+            Edit(
+                "journal/tenure.py",
+                """\
+                self._is_wanted = False
+""",
+                """\
+                self._is_wanted = True
+""",
+            ),
+        ),
+        ("tests/unit/journal/test_tenure.py::test_an_acquisition_that_is_cancelled_while_it_is_written_is_released",),
+    ),
+    Mutant(
+        "held_when_it_is_written",
+        "a process never takes an owner of its own for dead, not even while it acquires",
+        (
+            Edit(
+                "journal/tenure.py",
+                """\
+        this_process.hold(acquisition, holder)
+""",
+                "",
+            ),
+        ),
+        (
+            "tests/unit/journal/test_tenure.py::test_a_process_holds_what_it_owns_from_before_it_is_written_until_it_is_released",
+        ),
+    ),
+    Mutant(
+        "no_heartbeat",
+        "an owner that writes nothing for long is known to be alive",
+        (
+            Edit(
+                "journal/tenure.py",
+                """\
+            heart.begin(self.acquisition, self._lease)
+""",
+                "",
+            ),
+        ),
+        ("tests/unit/journal/test_tenure.py::test_a_heart_is_told_when_an_ownership_begins_and_before_it_ends",),
+    ),
 )

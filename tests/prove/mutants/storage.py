@@ -170,4 +170,22 @@ async def settle_replace(
         ),
         ("tests/unit/journal/test_rules.py::test_parts_are_there_before_their_slot",),
     ),
+    Mutant(
+        "etag_that_means_none_sent_to_redis",
+        "a replace never overwrites what has another ETag, whatever it was given for one",
+        (Edit("stores/redis.py", "if not etag.isdecimal() or etag == _NO_ETAG:", "if not etag.isdecimal():"),),
+        ("tests/unit/stores/test_redis.py::test_what_is_no_etag_is_a_conflict_and_not_sent",),
+    ),
+    Mutant(
+        "lost_write_to_redis_called_a_conflict",
+        "a write without an answer is neither done nor refused until it is read back",
+        (
+            Edit(
+                "stores/redis.py",
+                "raise OutcomeUnknown(key, error) from error",
+                "raise KeyConflict(key) from error",
+            ),
+        ),
+        ("tests/unit/stores/test_redis.py::test_what_may_be_over_soon_is_read_again_and_leaves_writes_unknown",),
+    ),
 )

@@ -120,10 +120,14 @@ async def test_an_acquisition_that_failed_is_not_held() -> None:
 
 async def released(store: FaultyStore) -> None:
     """Wait until the journal was owned and is not any more."""
-    view = await Journal(store, "s", "r").load()
-    while not view.sequence or view.owner is not None:
-        await asyncio.sleep(0.001)
+
+    async def look() -> None:
         view = await Journal(store, "s", "r").load()
+        while not view.sequence or view.owner is not None:
+            await asyncio.sleep(0.001)
+            view = await Journal(store, "s", "r").load()
+
+    await asyncio.wait_for(look(), 10)
 
 
 async def test_an_acquisition_that_is_cancelled_while_it_is_written_is_released(heart: Heart) -> None:

@@ -139,26 +139,32 @@ PEERS = (
 
 
 def measure(bench: Bench) -> list[Row]:
-    """Measure all, and say of each that cannot be measured why."""
+    """Measure all, ours beside each, and say of each that cannot be measured why."""
     messages = conversation(STEPS // 4 if bench.quick else STEPS)
-    bench.say(f"{len(messages)} steps of {OURS}")
-    rows = _rows(OURS, "sqlite", asyncio.run(take(bench.places.files, "sqlite", messages)))
+    ours: list[list[float]] = []
+    rows = []
     for number, peer in enumerate(PEERS):
-        bench.say(f"{len(messages)} steps of {peer.name}")
+        bench.say(f"{len(messages)} steps of {OURS} and of {peer.name}")
+        ours.append(asyncio.run(take(bench.places.files, "sqlite", messages)))
         try:
-            rows += _rows(peer.name, peer.store, peer.times(bench.places.path / f"steps-{number}", messages))
+            times = peer.times(bench.places.path / f"steps-{number}", messages)
+            rows += _rows(peer.name, peer.store, [times])
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with others is told, and is no failure of ours
             for setting in _settings(peer.store, len(messages)):
                 rows.append(Row.missing(peer.name, setting, _QUANTITY, "ms", reason(error)))
         rows.append(Row.missing(peer.name, {}, "what it keeps", "", peer.environment.note(peer.keeps)))
-    return rows
+    return [*_rows(OURS, "sqlite", ours), *rows]
 
 
-def _rows(name: str, store: str, times: list[float]) -> list[Row]:
-    share = len(times) // _SHARE
-    shares = times[share : 2 * share], times[-share:]
-    settings = _settings(store, len(times))
-    return [Row.of(name, setting, _QUANTITY, "ms", found) for setting, found in zip(settings, shares, strict=True)]
+def _rows(name: str, store: str, runs: list[list[float]]) -> list[Row]:
+    """Sum up the steps of one or more runs of as many messages."""
+    share = len(runs[0]) // _SHARE
+    young = [step for times in runs for step in times[share : 2 * share]]
+    old = [step for times in runs for step in times[-share:]]
+    settings = _settings(store, len(runs[0]))
+    return [
+        Row.of(name, setting, _QUANTITY, "ms", found) for setting, found in zip(settings, (young, old), strict=True)
+    ]
 
 
 def _settings(store: str, steps: int) -> list[dict[str, str | int]]:

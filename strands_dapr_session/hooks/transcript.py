@@ -47,9 +47,10 @@ class Transcript:
         return self._messages[-1] if self._messages else None
 
     def appended(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
-        """Record what was appended since, trusting the rest where its first and last message are still in place.
+        """Record what was appended since, and what became of the message before.
 
-        Costs the same at any length. What else may have changed is found by `changed`, once an invocation.
+        The rest is trusted where its first and last message are still in place, so it costs the same at any length.
+        What else may have changed is found by `changed`, once an invocation.
 
         Args:
             live: The agent's message list.
@@ -63,21 +64,23 @@ class Transcript:
             known and not (live[0] is self._messages[0] and live[known - 1] is self._messages[-1])
         ):
             return self.changed(live, results)
-        return self._splice(live, [(known, known, known, len(live))], results, {}) if len(live) > known else []
+        edits = [(known, known, known, len(live))] if len(live) > known else []
+        return self._splice(live, [*self._amendments(live, packed := {}), *edits], results, packed)
 
     def amended(self, live: Messages) -> list[Spliced]:
-        """Record the last message anew if it was changed in place: a hook may rewrite what a tool is given.
+        """Record the last message anew if it was changed in place: hooks rewrite what a tool is given, or add a note.
 
         Raises:
             UnencodableValueError: As with `appended`.
         """
+        return self._splice(live, self._amendments(live, packed := {}), {}, packed)
+
+    def _amendments(self, live: Messages, packed: dict[int, bytes]) -> list[tuple[int, int, int, int]]:
         at = len(self._messages) - 1
         if not 0 <= at < len(live) or live[at] is not self._messages[at]:
             return []
-        packed = pack_value(live[at], path=f"messages[{at}]")
-        if _digest(packed) == self._digests[at]:
-            return []
-        return self._splice(live, [(at, at + 1, at, at + 1)], {}, {at: packed})
+        packed[at] = pack_value(live[at], path=f"messages[{at}]")
+        return [] if _digest(packed[at]) == self._digests[at] else [(at, at + 1, at, at + 1)]
 
     def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
         """Record every difference, comparing each live message with what is recorded of it. See `appended`."""

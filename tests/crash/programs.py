@@ -9,7 +9,7 @@ from typing import Any
 
 from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager, SummarizingConversationManager
-from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent
+from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent, BeforeModelCallEvent, BeforeToolCallEvent
 from strands.tools.executors import SequentialToolExecutor
 from strands.types.exceptions import ContextWindowOverflowException
 
@@ -302,7 +302,32 @@ def retrying_agent(session_manager: Any) -> Agent:
     return made
 
 
+def annotating_agent(session_manager: Any) -> Agent:
+    """Has hooks that change messages where they are: before the model is asked, and before a tool runs."""
+    script = [
+        [("add", {"a": 1, "b": 2}), ("send", {"text": "x"})],
+        [("look_up", {"item": "tea"})],
+        "Noted.",
+    ]
+    made = agent(session_manager, script, [add, send, look_up])
+    made.add_hook(_add_note, BeforeModelCallEvent)
+    made.add_hook(_fix_input, BeforeToolCallEvent)
+    return made
+
+
+def _add_note(event: BeforeModelCallEvent) -> None:
+    content = event.agent.messages[-1]["content"]
+    if not any(block.get("text") == "a note" for block in content):
+        content.append({"text": "a note"})
+
+
+def _fix_input(event: BeforeToolCallEvent) -> None:
+    if event.tool_use["name"] == "add":
+        event.tool_use["input"]["a"] = 10
+
+
 rewriting = Program(rewriting_agent, ["Add"], PATIENT)
+annotating = Program(annotating_agent, ["Add"], PATIENT)
 retrying = Program(retrying_agent, ["Look it up"], PATIENT)
 
 

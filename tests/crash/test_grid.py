@@ -24,6 +24,7 @@ SHARES = {
     "truncating": 2,
     "summarizing": 2,
     "rewriting": 2,
+    "annotating": 2,
     "retrying": 2,
     "approving": 1,
     "two_prompts": 1,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strands_dapr_session.errors import UnencodableValueError
 from strands_dapr_session.hooks.transcript import Transcript
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Acquired, Derived, Spliced, ToolFinished
@@ -238,3 +239,30 @@ def test_only_the_message_itself_is_amended() -> None:
     assert transcript.amended(live[:1]) == []
     live[0]["content"][0]["text"] = "another"
     assert transcript.amended(live) == []
+
+
+def test_what_became_of_the_last_message_is_recorded_with_the_next() -> None:
+    transcript, journal, live = Transcript(""), Journal(), [user("a")]
+    journal.apply(transcript.appended(live, {}))
+    live[0]["content"].append({"text": "a note"})
+    live.append(user("b"))
+    edits = transcript.appended(live, {})
+    assert sorted((edit.at, edit.drop) for edit in edits) == [(0, 1), (1, 0)]
+    journal.apply(edits)
+    assert journal.messages == live
+    live[1]["content"].append({"text": "another"})
+    journal.apply(transcript.appended(live, {}))
+    assert journal.messages == live
+    assert transcript.appended(live, {}) == []
+
+
+def test_nothing_is_taken_as_recorded_if_one_of_two_edits_cannot_be() -> None:
+    transcript, journal, live = Transcript(""), Journal(), [user("a")]
+    journal.apply(transcript.appended(live, {}))
+    live[0]["content"].append({"text": "a note"})
+    live.append({"role": "user", "content": [{"text": object()}]})
+    with pytest.raises(UnencodableValueError):
+        transcript.appended(live, {})
+    live[1] = user("b")
+    journal.apply(transcript.appended(live, {}))
+    assert journal.messages == live

@@ -64,8 +64,10 @@ class Transcript:
             known and not (live[0] is self._messages[0] and live[known - 1] is self._messages[-1])
         ):
             return self.changed(live, results)
-        edits = [(known, known, known, len(live))] if len(live) > known else []
-        return self._splice(live, [*self._amendments(live, packed := {}), *edits], results, packed)
+        edits, packed = self._amendments(live)
+        if len(live) > known:
+            edits.append((known, known, known, len(live)))
+        return self._splice(live, edits, results, packed)
 
     def amended(self, live: Messages) -> list[Spliced]:
         """Record the last message anew if it was changed in place: hooks rewrite what a tool is given, or add a note.
@@ -73,14 +75,16 @@ class Transcript:
         Raises:
             UnencodableValueError: As with `appended`.
         """
-        return self._splice(live, self._amendments(live, packed := {}), {}, packed)
+        edits, packed = self._amendments(live)
+        return self._splice(live, edits, {}, packed)
 
-    def _amendments(self, live: Messages, packed: dict[int, bytes]) -> list[tuple[int, int, int, int]]:
+    def _amendments(self, live: Messages) -> tuple[list[tuple[int, int, int, int]], dict[int, bytes]]:
+        """Get the edit of the last message, if it is another now, and what it was packed to."""
         at = len(self._messages) - 1
         if not 0 <= at < len(live) or live[at] is not self._messages[at]:
-            return []
-        packed[at] = pack_value(live[at], path=f"messages[{at}]")
-        return [] if _digest(packed[at]) == self._digests[at] else [(at, at + 1, at, at + 1)]
+            return [], {}
+        packed = pack_value(live[at], path=f"messages[{at}]")
+        return ([] if _digest(packed) == self._digests[at] else [(at, at + 1, at, at + 1)]), {at: packed}
 
     def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
         """Record every difference, comparing each live message with what is recorded of it. See `appended`."""

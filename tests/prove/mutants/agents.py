@@ -386,4 +386,68 @@ AGENTS: tuple[Mutant, ...] = (
         ),
         ("tests/unit/test_session_manager.py::test_a_message_that_was_redacted_in_place_is_recorded",),
     ),
+    Mutant(
+        "input_rewritten_by_a_hook_forgotten",
+        "what a hook makes of a tool's input is recorded with the tool's result",
+        (
+            Edit(
+                "hooks/tool_calls.py",
+                "amended = recording.transcript.amended(event.agent.messages)",
+                "amended: list[Spliced] = []",
+            ),
+        ),
+        ("tests/integration/agents/test_stops.py::test_what_hooks_make_of_messages_survives_wherever_it_was_cut",),
+    ),
+    Mutant(
+        "stop_forgotten",
+        "an agent that a tool asked to stop stops when the batch is done, whatever process finishes it",
+        (
+            Edit(
+                "hooks/tool_calls.py",
+                "    return [recording.note_status(RUNNING)]\n\n\ndef _is_late",
+                "    return []\n\n\ndef _is_late",
+            ),
+        ),
+        (
+            "tests/integration/agents/test_stops.py::test_an_agent_that_was_asked_to_stop_stops_wherever_it_was_cut[flag]",
+        ),
+    ),
+    Mutant(
+        "last_batch_recorded_without_the_end",
+        "the message of a batch with which a turn ends is recorded with the end only",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                "if not is_answer and (invocation.ends or invocation.stop is not None):",
+                "if not is_answer and invocation.ends and invocation.stop is not None:",
+            ),
+        ),
+        (
+            "tests/integration/agents/test_stops.py::test_an_agent_that_was_asked_to_stop_stops_wherever_it_was_cut[flag]",
+        ),
+    ),
+    Mutant(
+        "stash_not_restored",
+        "a context manager finds what it put aside in another process",
+        (
+            Edit(
+                "hooks/stash.py",
+                "        stash = strands_compat.stash_in_memory(agent) if entries else None\n",
+                "        stash = None\n",
+            ),
+        ),
+        ("tests/unit/hooks/test_stash.py::test_a_restored_stash_is_what_it_was_and_goes_on",),
+    ),
+    Mutant(
+        "beat_written_behind_a_release",
+        "the heartbeat of a worker that is killed when its last journal is released does not stay",
+        (
+            Edit(
+                "journal/heart.py",
+                "if self._leases.keys() <= self._leaving - skipped:",
+                "if self._leases.keys() < self._leaving - skipped:",
+            ),
+        ),
+        ("tests/unit/journal/test_heart.py::test_it_beats_on_while_a_release_takes_long",),
+    ),
 )

@@ -250,9 +250,12 @@ class Schedule:
         if not self.program.is_faithful or not self._is_clear(case):
             return []
         lives = []
+        # What one that was overtaken did still took place, and a function that finds out finds it.
+        known = {entry["id"] for entry in case.history if entry.kind == "reconciled" and entry["ended"]}
         for stint in case.stints:
             found = Entry(0.0, stint.pid, "found", {**case.found(stint.slot), "answers": {}})
-            lives.append(Life("run", 0, (found, *(entry for _, entry in stint.entries))))
+            tools = [e for _, e in stint.overtaken if e.kind in {"tool-start", "tool-end"} and e["id"] in known]
+            lives.append(Life("run", 0, (found, *(entry for _, entry in stint.entries), *tools)))
         if not lives:
             return []
         rules = [rule for rule in COMPARED if rule.__name__ in _COMPARED]

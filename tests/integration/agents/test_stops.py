@@ -1,0 +1,109 @@
+"""Runs that end with a batch of tools, because a tool or a hook says so, and hooks that change messages in place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from strands import Agent, ToolContext, tool
+from strands.hooks import AfterInvocationEvent, BeforeModelCallEvent, BeforeToolCallEvent
+
+from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.strands_compat import AFTER_TOOLS
+from strands_dapr_session.testing.model import ScriptedModel
+from tests.integration.agents.film import check_everywhere
+
+ran: list[str] = []
+BATCH = [("work", {"number": 1}), ("enough", {}), ("work", {"number": 2})]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+@tool(context=True)
+async def work(number: int, tool_context: ToolContext) -> str:
+    """Work."""
+    ran.append(tool_context.tool_use["toolUseId"])
+    return f"worked {number}"
+
+
+@tool(context=True)
+async def enough(tool_context: ToolContext) -> str:
+    """Ask the agent to stop."""
+    ran.append(tool_context.tool_use["toolUseId"])
+    tool_context.invocation_state.setdefault("request_state", {})["stop_event_loop"] = True
+    return "enough"
+
+
+@tool(name="enough", context=True)
+async def cancel(tool_context: ToolContext) -> str:
+    """Ask the agent to stop, as one does since 1.6x."""
+    ran.append(tool_context.tool_use["toolUseId"])
+    tool_context.agent.cancel(message="That is all.", after_current_tools=True)
+    return "enough"
+
+
+def agent(session_manager: DaprSessionManager, script: Any, *tools: Any) -> Agent:
+    made = Agent(model=ScriptedModel(script), tools=[*tools], session_manager=session_manager, callback_handler=None)
+    made.add_hook(_linger, AfterInvocationEvent)
+    return made
+
+
+async def _linger(event: AfterInvocationEvent) -> None:  # noqa: ARG001
+    await asyncio.sleep(0.02)  # so that what waits for nothing else gets into the journal
+
+
+@pytest.mark.filterwarnings("ignore:request_state.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(enough, id="flag"),
+        pytest.param(cancel, id="cancel", marks=pytest.mark.newest_dependencies),
+    ],
+)
+def test_an_agent_that_was_asked_to_stop_stops_wherever_it_was_cut(stop: Any) -> None:
+    script = {"first": [[("work", {"number": 0})], BATCH, "never said"], "second": [[("work", {"number": 3})], "said"]}
+    cuts = check_everywhere(lambda manager: agent(manager, script, work, stop), ["first", "second"], ran=ran)
+    assert cuts
+
+
+@pytest.mark.newest_dependencies  # the event came with 1.5x
+def test_a_hook_that_ends_the_turn_ends_it_wherever_it_was_cut() -> None:
+    def build(session_manager: DaprSessionManager) -> Agent:
+        made = agent(session_manager, [[("work", {"number": 0})], BATCH[::2], "never said"], work)
+
+        def end(event: Any) -> None:
+            event.end_turn = "worked 2" in str(event.message) and "That was it."
+
+        made.add_hook(end, AFTER_TOOLS)
+        return made
+
+    cuts = check_everywhere(build, ["go"], ran=ran)
+    assert cuts[0].expected["messages"][-1]["content"] == [{"text": "That was it."}]
+
+
+def test_what_hooks_make_of_messages_survives_wherever_it_was_cut() -> None:
+    def build(session_manager: DaprSessionManager) -> Agent:
+        script = [[("work", {"number": 1}), ("work", {"number": 2})], [("work", {"number": 3})], "done"]
+        made = agent(session_manager, script, work)
+
+        def take_note(event: BeforeModelCallEvent) -> None:
+            content = event.agent.messages[-1]["content"]
+            if {"text": "a note"} not in content:
+                content.append({"text": "a note"})
+
+        def double(event: BeforeToolCallEvent) -> None:
+            if event.tool_use["input"]["number"] < 10:
+                event.tool_use["input"]["number"] *= 10
+
+        made.add_hook(take_note, BeforeModelCallEvent)
+        made.add_hook(double, BeforeToolCallEvent)
+        return made
+
+    cuts = check_everywhere(build, ["go"], ran=ran)
+    blocks = [block for message in cuts[0].expected["messages"] for block in message["content"]]
+    asked = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
+    assert asked == [{"number": 10}, {"number": 20}, {"number": 30}]

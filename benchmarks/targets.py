@@ -140,6 +140,9 @@ WHY_MISSED = {
     "import": "The package itself is imported late. The session manager cannot be: it is made of Strands' hooks.",
     "embedded SQLite": "A step waits until the disk has it. FileSessionManager does not ask the disk, and loses what "
     "it acknowledged with the power.",
+    "1000 sessions in a process": "All of them write without a pause, which keeps one processor busy for as long as it "
+    "lasts: the bare API takes the event loop for longer still, 105 ms. Its commits carry no record, no checksum and no "
+    "owner. Several processes do better than one.",
     "one step": "The call goes through another thread, so that the caller's event loop is never held up.",
 }
 """What stands in the way, by group, for the reader of a target that is missed."""

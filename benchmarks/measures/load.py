@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LENGTHS = (500, 1000, 5000)
 
 _WARM_REPEAT = 15
-_FRESH_REPEAT = 7
+_FRESH_REPEAT = 4
 _LONGEST_ON_S3, _REPEAT_ON_S3 = 500, 2
 """A local S3 server takes 10 ms for each of its messages."""
 

@@ -141,8 +141,8 @@ WHY_MISSED = {
     "embedded SQLite": "A step waits until the disk has it. FileSessionManager does not ask the disk, and loses what "
     "it acknowledged with the power.",
     "1000 sessions in a process": "All of them write without a pause, which keeps one processor busy for as long as it "
-    "lasts: the bare API holds the event loop up for longer still. Its commits carry no record, no checksum and no owner. "
-    "Several processes do better than one.",
+    "lasts: the bare API holds the event loop up for longer still. Its commits carry no record, no checksum and no "
+    "owner. Several processes do better than one.",
     "one step": "The call goes through another thread, so that the caller's event loop is never held up.",
 }
 """What stands in the way, by group, for the reader of a target that is missed."""

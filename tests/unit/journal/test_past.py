@@ -101,14 +101,20 @@ async def pages_of(script: Script) -> int:
     return pages
 
 
-@pytest.mark.usefixtures("small")
-async def test_a_page_that_is_missing_is_named() -> None:
+async def one_with_a_page() -> tuple[Script, str]:
+    """Make a long journal; also tell the key of its page."""
     script = await long_one(random.Random(1))
     assert script.claim is not None
     layout = script.claim.layout
     older = read_head(layout, await script.store.get(layout.head)).older
     assert older is not None
     (key,) = older.keys(layout)
+    return script, key
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_page_that_is_missing_is_named() -> None:
+    script, key = await one_with_a_page()
     await script.store.delete_many([key])
 
     with pytest.raises(DamagedDataError, match="the head needs it, and it is missing") as damaged:
@@ -119,12 +125,7 @@ async def test_a_page_that_is_missing_is_named() -> None:
 
 @pytest.mark.usefixtures("small")
 async def test_what_is_packed_while_it_is_read_is_read_again() -> None:
-    script = await long_one(random.Random(1))
-    assert script.claim is not None
-    layout = script.claim.layout
-    older = read_head(layout, await script.store.get(layout.head)).older
-    assert older is not None
-    (key,) = older.keys(layout)
+    script, key = await one_with_a_page()
     whole = told(await history(script))
     inner = script.store
 

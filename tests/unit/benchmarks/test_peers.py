@@ -67,6 +67,7 @@ def test_a_peer_whose_program_fails_is_listed_with_the_reason(
     assert [(row.median, row.note) for row in rows] == [(None, "not measured: unknown command FT.INFO")] * 2
 
 
+@pytest.mark.newest_dependencies  # the oldest `dapr` has no `dapr.ext.workflow` of its own, with which our workers run
 def test_a_peer_without_an_environment_is_listed_with_the_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = Row.of(WORKER, {}, "turn", "ms", [1.0])
     monkeypatch.setattr(peer_workers, "_ours", lambda _: contextlib.nullcontext())

@@ -23,6 +23,7 @@ help:
 	@echo 'make bench        what everything costs, beside what you would use instead; about 17 minutes'
 	@echo '                  the first time, when what it compares with is installed and built'
 	@echo 'make figures      README and docs with the figures of the last make bench'
+	@echo 'make flame        where the time of a load goes, as a picture: docs/figures/flame.svg'
 	@echo 'make bench-smoke  a minute of it, which fails when something has become slower'
 	@echo 'make servers      find, build or install daprd, Redis and PostgreSQL'
 	@echo 'make clean        remove what these made in the tree'
@@ -139,6 +140,13 @@ prove-workers: servers
 .PHONY: bench
 bench: .venv-bench/.ready servers
 	.venv-bench/bin/python -W ignore -m benchmarks
+
+# Where the time of a load goes. The profiler is nobody's dependency.
+.PHONY: flame
+flame: .venv-bench/.ready servers
+	@# It complains when what it watched has ended before it.
+	.venv/bin/uv tool run --quiet py-spy==0.4.1 record --rate 250 --output docs/figures/flame.svg -- \
+		.venv-bench/bin/python -W ignore -m benchmarks.load_loop || test -s docs/figures/flame.svg
 
 .PHONY: bench-smoke
 bench-smoke: .venv/.ready servers

@@ -231,6 +231,12 @@ def same_prompt(asked: list[Any], given: Messages) -> bool:
     return pack_value(asked, path="prompt") == pack_value(plain_prompt(given), path="prompt")
 
 
+def answered_so_far(before: Iterable[str], interrupts: Mapping[str, Any]) -> list[str]:
+    """List interrupts that were answered: those of before, and those of which the state of an agent or graph tells."""
+    now = [id_ for id_, each in interrupts.items() if each.get("response") is not None]
+    return list(dict.fromkeys([*before, *now]))
+
+
 def tool_use_ids(message: Message) -> list[str]:
     """List the tool calls that a message asks for."""
     return [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]

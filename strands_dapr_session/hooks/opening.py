@@ -17,6 +17,7 @@ from strands_dapr_session.hooks.invocation import (
     PARKED,
     Invocation,
     Progress,
+    answered_so_far,
     plain_prompt,
     same_prompt,
     tool_use_ids,
@@ -207,8 +208,7 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
 def _answers(recording: Recording, agent: Agent) -> list[str]:
     """List the interrupts that were answered so far."""
     interrupts = strands_compat.interrupt_state(agent)["interrupts"]
-    now = [id_ for id_, each in interrupts.items() if each.get("response") is not None]
-    return list(dict.fromkeys([*recording.status.get("answers", ()), *now]))
+    return answered_so_far(recording.status.get("answers", ()), interrupts)
 
 
 def _is_stuck(recording: Recording, agent: Agent) -> bool:

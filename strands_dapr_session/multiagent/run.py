@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
-from strands_dapr_session.hooks.invocation import STATUS
+from strands_dapr_session.hooks.invocation import STATUS, answered_so_far
 from strands_dapr_session.multiagent.results import decode_result, encode_result
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
@@ -113,8 +113,7 @@ class Run:
 
     def count_answers(self, interrupts: Mapping[str, Any]) -> None:
         """Remember what of an orchestrator's interrupts has been answered."""
-        given = [id_ for id_, each in interrupts["interrupts"].items() if each.get("response") is not None]
-        self.answers = list(dict.fromkeys([*self.answers, *given]))
+        self.answers = answered_so_far(self.answers, interrupts["interrupts"])
 
     def count_visits(self) -> None:
         """Close the batch: its finished nodes have been visited once more."""

@@ -241,7 +241,7 @@ class Attending:
             return "done"
         if self._is_held(invocation_id, state):
             return Held()
-        if state.behind and not state.cancel and not (await self._runs.state(state.behind)).is_over:
+        if state.behind and not state.cancel and await self._is_to_wait(invocation_id, state.behind):
             return "later"
         request = await self._runs.request(invocation_id)
         if request.agent not in self._builds:
@@ -261,6 +261,8 @@ class Attending:
                     lambda now: self._is_dead(invocation_id, now),
                     self._settings.max_attempts,
                 )
+                if state.is_over:
+                    await self._endings.let_others_go_on(invocation_id, state)
                 if state.claim != in_hand.token:
                     return step_after(state)
                 prompt = await self._runs.prompt(invocation_id, request, state)
@@ -290,6 +292,8 @@ class Attending:
             return state.unfit(time.time(), self._settings.misfit_timeout, error_type, message)
 
         state, _ = await self._runs.change(invocation_id, note)
+        if state.phase != "waiting" and not state.holder:
+            await self._endings.let_others_go_on(invocation_id, state)  # others of its session need not wait for it
         if state.is_over:
             return "done"
         await self._offers.lay_out(agent, invocation_id, at_once=True)
@@ -300,6 +304,12 @@ class Attending:
         return "later"
 
     # -- others --------------------------------------------------------------------------------------------------
+
+    async def _is_to_wait(self, invocation_id: str, behind: str) -> bool:
+        """Tell whether what a run waits for is still to come to its end. Whoever ends it tells the next one as well."""
+        other = await self._runs.state(behind)
+        is_gone = not other.attempts  # it had begun, and was purged since
+        return not (other.is_over or is_gone or other.behind == invocation_id)
 
     def _is_held(self, invocation_id: str, state: RunState) -> bool:
         return bool(state.holder) and not self._is_dead(invocation_id, state)

@@ -6,6 +6,7 @@ called on the I/O loop.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
@@ -175,9 +176,33 @@ class Endings:
         return "later"
 
     async def let_others_go_on(self, invocation_id: str, state: RunState) -> None:
-        """Tell the runs that waited for one which is over."""
-        for each in state.followers:
-            await self._let_go_on(each, invocation_id)
+        """Tell the first of the runs that wait for one which is over, or which nobody here can run.
+
+        The others wait for that one from now on. Were they all told, all but one would find the session taken again, so
+        that a queue would be tried as often as the square of its length. Safe to repeat, and to be done by several.
+        """
+        states = await self._runs.states(list(state.followers))
+        for each, now in states.items():
+            if now.is_due and not now.holder:
+                await self.lay_out(each)  # it was told by somebody who may have died before this
+        waiting = [each for each, now in states.items() if now.waits_for(invocation_id)]
+        for place, each in enumerate(waiting):
+            if await self._hand_over(invocation_id, each, waiting[place + 1 :]):
+                return
+
+    async def _hand_over(self, invocation_id: str, first: str, others: list[str]) -> bool:
+        """Let others wait for the first of them, and that one go on; false if it does not wait any more."""
+        now, _ = await self._runs.change(
+            first, lambda now: now.followed_by(*others) if now.waits_for(invocation_id) else now
+        )
+        if not now.waits_for(invocation_id):
+            return False
+        await asyncio.gather(
+            *(self._runs.change(each, lambda now: now.to_follow(first, invocation_id)) for each in others)
+        )
+        # Last of all: what has not begun yet cannot have come to wait for one of them.
+        await self._let_go_on(first, invocation_id)
+        return True
 
     async def _let_go_on(self, follower: str, invocation_id: str) -> None:
         state, changed = await self._runs.change(follower, lambda now: now.its_turn(invocation_id))

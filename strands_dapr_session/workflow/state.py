@@ -117,6 +117,10 @@ class RunState:
         """Tell whether a worker that died, and had it in hand or just let go of it, leaves it to others."""
         return self.holder == worker or (self.is_due and not self.holder and bool(self.attempts))
 
+    def waits_for(self, other: str) -> bool:
+        """Tell whether it waits for the end of another run."""
+        return self.behind == other and not self.is_over
+
     # -- what may happen to it -----------------------------------------------------------------------------------
 
     def begun(self, worker: str, claim: str, now: float) -> RunState:
@@ -151,11 +155,16 @@ class RunState:
 
     def its_turn(self, other: str) -> RunState:
         """What it waited for is over."""
-        return replace(self, behind="") if self.behind == other else self
+        return self.to_follow("", other)
 
-    def followed_by(self, other: str) -> RunState:
-        """Another run waits until this one is over."""
-        return self if self.is_over or other in self.followers else replace(self, followers=(*self.followers, other))
+    def to_follow(self, other: str, instead: str) -> RunState:
+        """It is to wait for another run instead of the one that it waits for, or for none."""
+        return replace(self, behind=other) if self.waits_for(instead) else self
+
+    def followed_by(self, *others: str) -> RunState:
+        """Other runs wait until this one is over."""
+        new = tuple(each for each in others if each not in self.followers)
+        return self if self.is_over or not new else replace(self, followers=(*self.followers, *new))
 
     def asking(self, interrupts: tuple[dict[str, Any], ...]) -> RunState:
         """The attempt ended with questions."""

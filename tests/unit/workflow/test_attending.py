@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from strands import Agent
 
+from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.errors import SessionBusyError
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.workflow.attending import Attending
 from strands_dapr_session.workflow.crew import Card, Crew
 from strands_dapr_session.workflow.offers import Offers
@@ -59,7 +64,8 @@ class Scene:
     async def settle(self) -> None:
         """Wait for what the worker has begun."""
         while self.attending._adoptions:
-            await next(iter(self.attending._adoptions))
+            await asyncio.wait(self.attending._adoptions)
+            await asyncio.sleep(0)  # they are taken away in the next turn of the loop
 
     async def laid_out(self, agent: str = "agent") -> dict[str, bool]:
         return {name: offer.at_once for name, offer in (await self.offers.look([agent]))[agent].items()}
@@ -273,3 +279,153 @@ async def test_a_state_that_is_damaged_does_not_hide_the_others(caplog: pytest.L
     await scene.store.replace(key, entry.value[:-1] + b"?", entry.etag)
     assert set(await scene.runs.states(["bad", "good"])) == {"good"}
     assert "how a run stands cannot be read" in caplog.text
+
+
+# -- queues ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_tries_of_a_queue_grow_no_faster_than_the_queue() -> None:
+    length, tries, begun, gate = 12, 0, threading.Event(), threading.Event()
+
+    def speak(_: Any) -> str:
+        begun.set()
+        assert gate.wait(60)
+        return "done"
+
+    def build(session_id: str) -> Agent:
+        nonlocal tries
+        tries += 1
+        manager = DaprSessionManager(session_id, store=scene.store, on_busy="raise")
+        return Agent(model=ScriptedModel([speak, *["done"] * length]), session_manager=manager, callback_handler=None)
+
+    scene = Scene({"agent": build})
+    names = [f"run-{number}" for number in range(length)]
+    for name in names:
+        await scene.run(name, RunState())
+    first = asyncio.create_task(scene.attending.adopt(names[0]))
+    assert await asyncio.to_thread(begun.wait, 60)
+    assert await asyncio.gather(*map(scene.attending.adopt, names[1:])) == ["later"] * (length - 1)
+    assert tries == length
+    gate.set()
+    assert await first == "done"
+    order: list[str] = []
+    for _ in names[1:]:
+        due = [name for name, state in (await scene.runs.states(names)).items() if state.is_due]
+        assert len(due) == 1
+        assert list(await scene.laid_out()) == due
+        assert await asyncio.gather(*map(scene.attending.adopt, set(names[1:]) - {*order, *due})) == ["later"] * (
+            length - 2 - len(order)
+        )  # Dapr offers them now and then
+        order += due
+        await scene.attending.look_around()
+        await scene.settle()
+        await scene.attending.look_around()  # which takes its offer away
+    states = (await scene.runs.states(names)).values()
+    assert {state.phase for state in states} == {"completed"}
+    assert [each.ended for state in states for each in state.attempts].count("put off") == length - 1
+    assert tries == 2 * length - 1
+
+
+def queue() -> dict[str, RunState]:
+    """A run that is over, and two that wait for it."""
+    return {
+        "first": HELD.followed_by("second", "third").over("completed"),
+        "second": HELD.put_off("first", "busy"),
+        "third": HELD.put_off("first", "busy"),
+    }
+
+
+async def test_one_is_told_and_the_others_wait_for_that_one() -> None:
+    scene = Scene({"agent": print})
+    for name, state in queue().items():
+        await scene.run(name, state)
+    await scene.attending.look_after(of_the_dead("first"))
+    second, third = await scene.runs.state("second"), await scene.runs.state("third")
+    assert (second.behind, second.followers, third.behind) == ("", ("third",), "second")
+    assert await scene.laid_out() == {"second": True}
+    before = await scene.runs.states(["first", "second", "third"])
+    await scene.attending.look_after(of_the_dead("first"))  # whoever does it again
+    assert await scene.runs.states(["first", "second", "third"]) == before
+    assert await scene.laid_out() == {"second": True}
+
+
+async def test_who_was_told_by_one_that_died_before_it_laid_it_out_is_laid_out() -> None:
+    scene = Scene({"agent": print})
+    states = queue()
+    states["second"] = states["second"].followed_by("third").its_turn("first")
+    states["third"] = states["third"].to_follow("second", "first")
+    for name, state in states.items():
+        await scene.run(name, state)
+    await scene.attending.look_after(of_the_dead("first"))
+    assert await scene.laid_out() == {"second": True}
+    assert (await scene.runs.state("third")).behind == "second"
+
+
+async def test_what_a_dead_one_had_half_handed_over_is_handed_over() -> None:
+    scene = Scene({"agent": print})
+    states = queue()
+    states["second"] = states["second"].followed_by("third")
+    for name, state in states.items():
+        await scene.run(name, state)
+    await scene.attending.look_after(of_the_dead("first"))
+    assert (await scene.runs.state("third")).behind == "second"
+    assert await scene.laid_out() == {"second": True}
+
+
+async def test_the_next_in_line_is_over_and_the_one_behind_it_is_told() -> None:
+    scene = Scene({"agent": print})
+    states = queue()
+    states["second"] = states["second"].over("cancelled")
+    for name, state in states.items():
+        await scene.run(name, state)
+    await scene.attending.look_after(of_the_dead("first"))
+    assert await scene.laid_out() == {"third": True}
+    assert (await scene.runs.state("third")).behind == ""
+
+
+async def test_the_next_in_line_cannot_be_run_and_does_not_keep_the_others_waiting() -> None:
+    scene = Scene({"agent": print})
+    for name, state in queue().items():
+        await scene.run(name, state, "unknown" if name == "second" else "agent")
+    await scene.attending.look_after(of_the_dead("first"))
+    assert (await scene.runs.state("third")).behind == "second"
+    assert await scene.attending.adopt("second") == "later"  # Dapr brought it to one that does not know its agent
+    assert (await scene.runs.state("third")).behind == ""
+    assert await scene.laid_out() == {"third": True}
+    assert await scene.laid_out("unknown") == {"second": True}
+
+
+async def test_the_next_in_line_is_parked_and_the_one_behind_it_is_told() -> None:
+    scene = Scene({"agent": print}, max_attempts=1)
+    states = queue()
+    states["second"] = replace(states["second"].followed_by("third"), behind="", failures=1)
+    states["third"] = states["third"].to_follow("second", "first")
+    for name, state in states.items():
+        await scene.run(name, state)
+    assert await scene.attending.adopt("second") == "done"
+    assert (await scene.runs.state("second")).error[0] == "ParkedError"
+    assert await scene.laid_out() == {"third": True}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [RUNS.over("failed"), RunState(), HELD.put_off("second", "busy")],
+    ids=["over", "purged", "waiting for it"],
+)
+async def test_who_was_never_told_goes_on_when_dapr_offers_it(before: RunState) -> None:
+    scene = Scene({"agent": busy_with(None)})
+    await scene.run("first", before)
+    await scene.run("second", HELD.put_off("first", "busy"))
+    assert await scene.attending.adopt("second") == "later"
+    assert (await scene.runs.state("second")).attempts[-1].ended == "busy"  # it was tried
+
+
+@pytest.mark.parametrize(
+    "before", [RUNS, RUNS.asking(({"id": "i"},)), HELD.put_off("another", "busy")], ids=["runs", "asks", "waits"]
+)
+async def test_who_waits_for_what_is_not_over_is_not_tried(before: RunState) -> None:
+    scene = Scene({"agent": busy_with(None)})
+    await scene.run("first", before)
+    await scene.run("second", HELD.put_off("first", "busy"))
+    assert await scene.attending.adopt("second") == "later"
+    assert (await scene.runs.state("second")).attempts[-1].ended == "put off"

@@ -251,7 +251,7 @@ def _pages(keys: list[str], sizes: Mapping[str, int]) -> list[list[str]]:
     room = 0
     for key in keys:
         room -= sizes[key]
-        if room < 0 or len(pages[-1]) == _LARGEST_PAGE_KEYS:
+        if not pages or room < 0 or len(pages[-1]) == _LARGEST_PAGE_KEYS:
             pages.append([])
             room = _PAGE_BYTES - sizes[key]
         pages[-1].append(key)

@@ -28,6 +28,7 @@ from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 from strands_dapr_session.stores.conformance import CHECKS, Check, name_of, run_check
 from strands_dapr_session.stores.dapr import DaprStore
 from strands_dapr_session.stores.dapr.sidecar import SidecarAddress, sidecar_at
+from strands_dapr_session.stores.dapr.store import _fitting, _page_keys, _pages
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.stores.settle import etag_of, settle_create, settle_replace
 from tests.unit.stores.fake_sidecar import Failure, FakeSidecar, served
@@ -205,6 +206,85 @@ async def test_a_key_that_is_empty_exists(store: DaprStore, sidecar: FakeSidecar
     assert list(await io_thread.run(store.get_many(["k", "absent"]))) == ["k"]
 
 
+async def test_what_is_absent_is_in_no_answer(store: DaprStore) -> None:
+    assert await io_thread.run(store.get("absent")) is None
+    assert await io_thread.run(store.get_many(["absent"])) == {}
+    assert await io_thread.run(store.get_many([])) == {}
+
+
+async def test_every_call_names_the_component_and_reads_ask_for_strong_consistency(
+    store: DaprStore, sidecar: FakeSidecar
+) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    await io_thread.run(store.get("k"))
+    await io_thread.run(store.get_many(["k", "l"]))
+    await io_thread.run(store.delete_many(["k"]))
+    assert [name for name, _ in sidecar.calls] == ["SaveState", "GetState", "GetBulkState", "DeleteBulkState"]
+    assert {request.store_name for _, request in sidecar.calls} == {"statestore"}
+    (read,) = sidecar.requests("GetState")
+    assert read.consistency == 2
+    eventual = DaprStore("statestore", address_of(store), consistency="eventual")
+    await io_thread.run(eventual.get("k"))
+    assert sidecar.requests("GetState")[-1].consistency == 1
+
+
+async def test_keys_that_no_store_takes_are_refused_by_every_verb(store: DaprStore, sidecar: FakeSidecar) -> None:
+    for refused in (
+        store.get(""),
+        store.get_many(["k", ""]),
+        store.create("", b"1"),
+        store.replace("", b"1", "1"),
+        store.delete_many(["k", ""]),
+    ):
+        with pytest.raises(ValueError, match="key"):
+            await io_thread.run(refused)
+    with pytest.raises(TooLargeError):
+        await io_thread.run(store.replace("k", bytes(1024 * 1024 + 1), "1"))
+    assert not sidecar.calls
+
+
+async def test_an_answer_longer_than_grpc_takes_by_itself_is_read(store: DaprStore, sidecar: FakeSidecar) -> None:
+    sidecar.values["long"] = bytes(5 * 1024 * 1024), "1"
+    entry = await io_thread.run(store.get("long"))
+    assert entry is not None
+    assert len(entry.value) == 5 * 1024 * 1024
+
+
+async def test_many_are_deleted_in_several_calls(store: DaprStore, sidecar: FakeSidecar) -> None:
+    keys = [f"k{n}" for n in range(130)]
+    for key in keys:
+        sidecar.values[key] = b"1", "1"
+    await io_thread.run(store.delete_many(keys))
+    assert not sidecar.values
+    assert [len(request.states) for request in sidecar.requests("DeleteBulkState")] == [64, 64, 2]
+
+
+def test_pages_are_full_and_no_fuller() -> None:
+    page = 2 * 1024 * 1024
+    half, rest = {"a": page // 2, "b": page // 2}, {"c": 1, "d": page, "e": page + 1}
+    sizes = {**half, **rest}
+    assert _pages(list(sizes), sizes) == [["a", "b"], ["c"], ["d"], ["e"]]
+    short = {f"k{n}": 0 for n in range(257)}
+    assert [len(each) for each in _pages(list(short), short)] == [128, 128, 1]
+    assert _pages([], {}) == []
+
+
+def test_what_goes_along_fits_exactly() -> None:
+    sizes = {"a": 3, "b": 4, "c": 1}
+    fitting = {room: list(_fitting(list(sizes), sizes, room)) for room in (2, 3, 6, 7, 8)}
+    assert fitting == {2: [], 3: ["a"], 6: ["a"], 7: ["a", "b"], 8: ["a", "b", "c"]}
+    many = {f"k{n}": 0 for n in range(200)}
+    assert len(_fitting(list(many), many, 0)) == 128 - 40  # beside a first page
+
+
+@pytest.mark.parametrize(
+    ("keys", "size", "then"),
+    [(40, 0, 128), (40, 1, 128), (40, 40 * 20_000, 104), (40, 40 * 3 * 1024 * 1024, 1), (1, 1024 * 1024, 2)],
+)
+def test_the_next_pages_follow_what_the_first_one_took(keys: int, size: int, then: int) -> None:
+    assert _page_keys(keys, size) == then
+
+
 async def test_transient_failures_of_reads_are_retried(store: DaprStore, sidecar: FakeSidecar) -> None:
     await io_thread.run(store.create("k", b"1"))
     codes = [Code.UNAVAILABLE, Code.INTERNAL, Code.UNKNOWN, None]
@@ -301,6 +381,45 @@ async def test_an_unknown_component_is_told_with_those_that_are_there(store: Dap
     await io_thread.run(other.close())
 
 
+async def test_that_there_is_no_state_component_is_told(store: DaprStore, sidecar: FakeSidecar) -> None:
+    sidecar.components = []
+    other = DaprStore("sessions", address_of(store), retry=QUICK)
+    with pytest.raises(UnknownComponentError, match=r"Its state components: none\."):
+        await io_thread.run(other.open())
+
+
+async def test_the_component_is_asked_for_once(store: DaprStore, sidecar: FakeSidecar) -> None:
+    await io_thread.run(store.open())
+    assert not sidecar.calls  # the fixture has opened it
+
+
+async def test_a_component_that_says_nothing_of_etags_is_tried(store: DaprStore, sidecar: FakeSidecar) -> None:
+    sidecar.components = [{"name": "old", "type": "state.x", "version": "v1"}]
+    await io_thread.run(DaprStore("old", address_of(store), retry=QUICK).open())
+    sidecar.components = [{"name": "new", "type": "state.x", "version": "v1", "capabilities": ["TTL", "ETAG"]}]
+    await io_thread.run(DaprStore("new", address_of(store), retry=QUICK).open())
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "most"),
+    [
+        ("state.redis", None, 1024 * 1024),
+        ("state.redis", 2_000_000, 2_000_000),
+        ("state.aws.dynamodb", None, 380 * 1024),
+        ("state.aws.dynamodb", 1000, 1000),
+    ],
+)
+async def test_what_one_key_may_hold(
+    store: DaprStore, sidecar: FakeSidecar, kind: str, given: int | None, most: int
+) -> None:
+    sidecar.components = [{"name": "statestore", "type": kind, "version": "v1"}]
+    other = DaprStore("statestore", address_of(store), max_value_bytes=given)
+    await io_thread.run(other.open())
+    assert other.capabilities.max_value_bytes == most
+    assert other.capabilities.max_batch_keys == 128
+    assert other.capabilities.replace_revives == (kind == "state.redis")
+
+
 async def test_a_component_without_etags_is_refused(store: DaprStore, sidecar: FakeSidecar) -> None:
     sidecar.components = [{"name": "plain", "type": "state.x", "version": "v1", "capabilities": ["TTL"]}]
     other = DaprStore("plain", address_of(store), retry=QUICK)
@@ -388,6 +507,28 @@ async def test_a_connection_on_which_nothing_is_answered_is_replaced(
         assert await io_thread.run(patient.get("k")) is not None
     assert "dialing again" in caplog.text
     assert store._calls._sidecar._channel is not connection
+
+
+async def test_a_store_that_is_closed_leaves_no_connection(store: DaprStore) -> None:
+    await io_thread.run(store.get("k"))
+    await io_thread.run(store.close())
+    assert store._calls._sidecar._channel is None
+    assert await io_thread.run(store.get("k")) is None  # and makes another one when it is used
+
+
+async def test_a_proxy_is_not_asked_for_a_sidecar_of_this_machine(
+    sidecar: FakeSidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    async def use() -> None:
+        async with served(sidecar) as address:
+            store = DaprStore("statestore", address, retry=QUICK)
+            await store.open()
+            await store.close()
+
+    await io_thread.run(use())
 
 
 async def test_stores_of_one_sidecar_share_a_connection(store: DaprStore) -> None:

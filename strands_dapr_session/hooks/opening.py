@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import InvocationConflictError
 from strands_dapr_session.hooks import owed
+from strands_dapr_session.hooks.checks import read_prompt, read_result
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.drift import check_drift
 from strands_dapr_session.hooks.invocation import (
@@ -92,7 +93,8 @@ def _open_call(
 ) -> Invocation | None:
     agent, prompt = event.agent, list(event.messages or [])
     if key is not None and key in finished:
-        _require_same(finished[key].prompt, recording.given, key, "has finished")
+        asked, _ = read_prompt(finished[key].prompt, key=recording.name)
+        _require_same(asked, recording.given, key, "has finished")
         recording.replay = finished[key]
         return None
     recording.replay = None
@@ -103,7 +105,7 @@ def _open_call(
         owed.refuse_new(recording.name)
         return _new(recording, key, prompt)
     if key is not None and last.key == key:
-        _require_same(last.prompt, recording.given, key, "is unfinished")
+        _require_same(unpack_prompt(last.prompt)[0], recording.given, key, "is unfinished")
     if recording.status.get("state") == INTERRUPTED and not recording.owed:
         if strands_compat.interrupt_state(agent)["activated"]:
             return _go_on(recording, agent, last, answered=True)
@@ -113,7 +115,8 @@ def _open_call(
 
 def _last_result(recording: Recording, last: InvocationView) -> FinishedInvocation:
     """Get what the last invocation came to, for a caller that did not hear of it."""
-    result = pack_value({**unpack_value(last.result), "message": recording.transcript.last}, path="result")
+    recorded = read_result(last.result, key=recording.name)
+    result = pack_value({**recorded, "message": recording.transcript.last}, path="result")
     return FinishedInvocation(recording.scope, last.id, last.prompt, last.outcome, result)
 
 
@@ -224,8 +227,7 @@ def _has_answer(recording: Recording, last: InvocationView) -> bool:
     return has_begun and message is not None and message["role"] == "assistant" and not recording.batch
 
 
-def _require_same(packed: bytes, given: Messages, key: str, how: str) -> None:
-    asked, _ = unpack_prompt(packed)
+def _require_same(asked: list[Any], given: Messages, key: str, how: str) -> None:
     if given and not same_prompt(asked, given):
         raise InvocationConflictError(
             f"invocation id {key!r} {how} with another prompt. Use an id of its own for each prompt; to hand out the "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from strands_dapr_session import strands_compat
+from strands_dapr_session.hooks.checks import read_status
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.invocation import STATUS, Progress
 from strands_dapr_session.hooks.restore import refresh_agent, restore_agent
 from strands_dapr_session.hooks.stash import is_stash
-from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import InvocationFinished
 from strands_dapr_session.records.view import View
 
@@ -143,7 +143,7 @@ class Borrower:
         """Restore the agent if this visit is to go on. See `Ownership.begin`."""
         await recording.check()
         view = recording.found.take(recording.scope)
-        if not is_owed(view, recording.scope, recording.visit):
+        if not is_owed(view, recording.scope, recording.visit, key=recording.name):
             if self.is_reset:
                 recording.held = None
             return View()
@@ -169,12 +169,22 @@ class Borrower:
         recording.journal.mistrust()
 
 
-def is_owed(view: View, scope: str, visit: str | None) -> bool:
-    """Tell whether a scope holds an unfinished invocation of a visit."""
+def is_owed(view: View, scope: str, visit: str | None, *, key: str) -> bool:
+    """Tell whether a scope holds an unfinished invocation of a visit.
+
+    Args:
+        view: The journal.
+        scope: The scope.
+        visit: The visit.
+        key: The session and root, for the error.
+
+    Raises:
+        DamagedDataError: The note that says so is none.
+    """
     found = view.scope(scope)
     if found.invocation is None or found.invocation.finished or STATUS not in found.notes:
         return False
-    return bool(unpack_value(found.notes[STATUS]).get("visit") == visit)
+    return bool(read_status(found, key=key).get("visit") == visit)
 
 
 def restore_borrowed(recording: Recording, agent: Agent, view: View, *, may_wait: bool) -> None:

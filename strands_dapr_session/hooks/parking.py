@@ -10,15 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.errors import ParkedError
+from strands_dapr_session.hooks.checks import read_status
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, PARKED, STATUS, Progress
-from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import Noted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from strands_dapr_session.hooks.recording import Recording
     from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.view import View
 
 HOW_TO_RESTART: Final = (
     "Find out why, then let it be tried again with session_manager.restart(agent) or `strands-dapr-session restart`. "
@@ -64,7 +68,7 @@ def last_words(recording: Recording, error: BaseException) -> list[Record]:
     if not isinstance(error, ParkedError) or recording.status.get("state") == PARKED:
         return []
     recording.status = {**recording.status, "state": PARKED, "error": error.reason}
-    return [Noted(recording.scope, STATUS, pack_value(recording.status, path=STATUS))]
+    return [_note(recording.scope, recording.status)]
 
 
 async def restart(journal: Journal) -> list[str]:
@@ -77,16 +81,13 @@ async def restart(journal: Journal) -> list[str]:
         SessionBusyError: A live worker runs something in it.
         DurableSessionError: It could not be recorded.
     """
-    acquisition = await journal.acquire()
-    view = acquisition.view if acquisition.moved else await journal.load()
-    notes: list[Record] = []
-    for scope in view.scopes.values():
-        status: dict[str, Any] = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
-        if status.get("state") == PARKED:
-            status = {**status, "state": FAILED, "tries": -1, "place": None, "began": None}
-            notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
-    await journal.release(*notes)
-    return [note.scope for note in notes if isinstance(note, Noted)]
+
+    def unpark(view: View, name: str) -> list[Noted]:
+        every = {path: read_status(scope, key=name) for path, scope in view.scopes.items()}
+        fresh = {"state": FAILED, "tries": -1, "place": None, "began": None}
+        return [_note(path, {**status, **fresh}) for path, status in every.items() if status.get("state") == PARKED]
+
+    return [note.scope for note in await _change(journal, unpark)]
 
 
 async def give_up(journal: Journal) -> None:
@@ -96,11 +97,27 @@ async def give_up(journal: Journal) -> None:
         SessionBusyError: A live worker runs it.
         DurableSessionError: It could not be recorded.
     """
+
+    def fail(view: View, name: str) -> list[Noted]:
+        scope = view.scope("")
+        if scope.invocation is None or scope.invocation.finished or STATUS not in scope.notes:
+            return []
+        return [_note(scope.path, {**read_status(scope, key=name), "state": FAILED})]
+
+    await _change(journal, fail)
+
+
+async def _change(journal: Journal, choose: Callable[[View, str], list[Noted]]) -> list[Noted]:
+    """Write notes for which nobody may run anything meanwhile. `choose` gets the journal's name for errors."""
     acquisition = await journal.acquire()
-    view = acquisition.view if acquisition.moved else await journal.load()
-    scope = view.scope("")
-    notes: list[Record] = []
-    if scope.invocation is not None and not scope.invocation.finished and STATUS in scope.notes:
-        status = {**unpack_value(scope.notes[STATUS]), "state": FAILED}
-        notes.append(Noted(scope.path, STATUS, pack_value(status, path=STATUS)))
-    await journal.release(*notes)
+    notes: list[Noted] = []
+    try:
+        view = acquisition.view if acquisition.moved else await journal.load()
+        notes = choose(view, journal.name)
+    finally:
+        await journal.release(*notes)
+    return notes
+
+
+def _note(scope: str, status: Mapping[str, Any]) -> Noted:
+    return Noted(scope, STATUS, pack_value(status, path=STATUS))

@@ -129,8 +129,8 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """The session and root, for messages and keys."""
-        return f"{self.journal.session_id}/{self.journal.root_id}"
+        """See `Journal.name`."""
+        return self.journal.name
 
     @property
     def batch(self) -> list[str]:

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
+from strands_dapr_session.hooks.checks import (
+    check_documents,
+    check_fingerprint,
+    check_messages,
+    check_progress,
+    check_tool_results,
+    read_prompt,
+    read_status,
+)
 from strands_dapr_session.hooks.documents import PROGRESS
-from strands_dapr_session.hooks.invocation import INTERRUPTED, STATUS, Progress, tool_use_ids, unpack_prompt
+from strands_dapr_session.hooks.invocation import INTERRUPTED, tool_use_ids
 from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
 
 if TYPE_CHECKING:
@@ -66,7 +75,7 @@ def refresh_agent(recording: Recording, agent: Agent, view: View, *, may_wait: b
 def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: bool) -> None:
     invocation = scope.invocation
     unfinished = invocation is not None and not invocation.finished
-    status = unpack_value(scope.notes[STATUS], key=recording.name) if STATUS in scope.notes else {}
+    status = read_status(scope, key=recording.name)
     if invocation is not None and unfinished:
         _check_owed(recording, scope, invocation)
     waits_for_answers = unfinished and status.get("state") == INTERRUPTED and may_wait
@@ -95,21 +104,19 @@ def _restore(recording: Recording, agent: Agent, scope: ScopeView, *, may_wait: 
 
 def _check_owed(recording: Recording, scope: ScopeView, invocation: InvocationView) -> None:
     """See, before the agent is touched, that what only a run reads that goes on can be read."""
+    key = recording.name
     if PROGRESS in scope.documents:
-        progress = Progress.read(unpack_value(scope.documents[PROGRESS], key=recording.name))
-        if type(progress.messages) is not int or type(progress.batches) is not int:
-            raise TypeError("progress is counted")
-    if not {"tools", "system_prompt", "model"} <= unpack_value(invocation.fingerprint, key=recording.name).keys():
-        raise ValueError("the fingerprint says nothing")
-    unpack_prompt(invocation.prompt)
+        check_progress(unpack_value(scope.documents[PROGRESS], key=key), key=key)
+    check_fingerprint(unpack_value(invocation.fingerprint, key=key), key=key)
+    check_tool_results(unpack_values(scope.results.values(), key=key), key=key)
+    read_prompt(invocation.prompt, key=key)
 
 
 def _restore_messages(recording: Recording, agent: Agent, scope: ScopeView) -> None:
     invocation = scope.invocation
     bodies = list(scope.messages)
     messages: list[Any] = unpack_values(bodies, key=recording.name)
-    if any(type(message) is not dict or "role" not in message or "content" not in message for message in messages):
-        raise DamagedDataError(recording.name, "a recorded message has no role or no content")
+    check_messages(messages, key=recording.name)
     if agent.messages and not recording.transcript and messages:
         logger.warning(
             "agent_id=<%s>, messages=<%d> | messages given to the agent are replaced by those of its session",
@@ -133,6 +140,7 @@ def _restore_documents(
         for name, packed in scope.documents.items()
         if name in {"state", "conversation_manager_state", "interrupt_state", "model_state"}
     }
+    check_documents(documents, key=recording.name)
     interrupts = documents.get("interrupt_state")
     if interrupts is not None and waits_for_answers and strands_compat.has_answers(agent):
         # They came with the call that is about to begin. Meanwhile it may be something else that it waits for.

@@ -17,7 +17,8 @@ from strands.hooks import (
 from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.errors import ConfigurationError, DamagedDataError
+from strands_dapr_session.errors import ConfigurationError
+from strands_dapr_session.hooks.checks import check_messages, read_result
 from strands_dapr_session.hooks.in_doubt import policy_of, settle
 from strands_dapr_session.hooks.invocation import calls_in
 from strands_dapr_session.hooks.restore import restore_agent
@@ -106,8 +107,6 @@ class ResumeHook(HookProvider):
         order = invocation.in_order(recording.batch)
         recorded = [recording.results[id_] for id_ in order if id_ in recording.results]
         results = [unpack_value(result, key=recording.name) for result in recorded]
-        if not all(type(result) is dict and "toolUseId" in result for result in results):
-            raise DamagedDataError(recording.name, "a recorded result is none of a tool")
         state = strands_compat.half_finished_batch(
             strands_compat.interrupt_state(event.agent), event.agent.messages[-1], results
         )
@@ -120,7 +119,8 @@ class ResumeHook(HookProvider):
     @staticmethod
     def _hand_out(recording: Recording, finished: FinishedInvocation, agent: Agent) -> None:
         """Let the metrics say what the invocation took, and keep the rest until Strands has made the result."""
-        recorded = unpack_value(finished.result)
+        recorded = read_result(finished.result, key=recording.name)
+        check_messages([recorded.get("message")], key=recording.name)
         if finished.invocation_id not in recording.counted:
             strands_compat.add_totals(agent, recorded.get("usage", {}), recorded.get("latency", 0))
             recording.counted.append(finished.invocation_id)
@@ -133,8 +133,7 @@ class ResumeHook(HookProvider):
         if recording is None:
             return
         if recording.replay is not None:
-            recorded = unpack_value(recording.replay.result, key=recording.name)
-            event.message.update(recorded["message"])
+            event.message.update(unpack_value(recording.replay.result)["message"])
             recording.replayed = event.message
             return
         invocation = recording.invocation

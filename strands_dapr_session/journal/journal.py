@@ -92,6 +92,11 @@ class Journal:
         self._is_caller_behind = False
         self._tenure: Tenure | None = None
 
+    @property
+    def name(self) -> str:
+        """The session and root, for messages, and as the key in errors of what is recorded where no key is known."""
+        return f"{self.session_id}/{self.root_id}"
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def load(self) -> View:

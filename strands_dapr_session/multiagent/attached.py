@@ -20,11 +20,11 @@ from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import ConfigurationError
-from strands_dapr_session.hooks.invocation import STATUS, same_prompt, unpack_prompt
+from strands_dapr_session.hooks.checks import read_prompt, read_status
+from strands_dapr_session.hooks.invocation import same_prompt
 from strands_dapr_session.hooks.ownership import Borrower, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
-from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import InvocationFinished, ScopeClosed
 from strands_dapr_session.records.view import View
 
@@ -119,9 +119,9 @@ class CallInside(Borrower):
         was_here = recording.found.has_taken(recording.scope)
         view = recording.found.take(recording.scope)
         scope = view.scope(recording.scope)
-        status = unpack_value(scope.notes[STATUS]) if STATUS in scope.notes else {}
+        status = read_status(scope, key=recording.name)
         if status.get("visit") == recording.visit and scope.invocation is not None:
-            asked, _ = unpack_prompt(scope.invocation.prompt)
+            asked, _ = read_prompt(scope.invocation.prompt, key=recording.name)
             self._place.is_repeated &= same_prompt(asked, recording.given)
             if self._place.is_repeated:
                 restore_borrowed(recording, agent, view, may_wait=False)

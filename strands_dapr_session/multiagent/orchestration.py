@@ -182,11 +182,12 @@ class Orchestration:
         with reading(self.root.journal):
             recorded = Recorded.read(scope)
             if recorded is not None and (
-                is_owed(view, self.scope, self.visit) or (key is not None and key == recorded.invocation.key)
+                is_owed(view, self.scope, self.visit, key=self.root.journal.name)
+                or (key is not None and key == recorded.invocation.key)
             ):
                 return self._resume(recorded)
         if self._is_root:
-            only_owed.refuse_new(f"{self.root.journal.session_id}/{self.root.journal.root_id}")
+            only_owed.refuse_new(self.root.journal.name)
         if key is not None and key in view.finished:
             raise InvocationConflictError(
                 f"invocation id {key!r} is that of an earlier run of {self.shape.orchestrator.id!r}. Only the last run "
@@ -433,7 +434,8 @@ class Orchestration:
         if node_id in run.finished:
             return "replayed"
         part = self.agents.get(node_id) or self.below.get(node_id)
-        is_under_way = part is not None and is_owed(self.root.found.view, part.scope, run.token(node_id))
+        view, name = self.root.found.view, self.root.journal.name
+        is_under_way = part is not None and is_owed(view, part.scope, run.token(node_id), key=name)
         return "resumed" if is_under_way or (run.is_answered and node_id in run.first) else "run"
 
     def tally(self) -> dict[str, NodeTally]:

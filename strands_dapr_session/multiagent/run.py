@@ -44,8 +44,7 @@ def reading(journal: Journal) -> Iterator[None]:
     except DurableSessionError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        name = f"{journal.session_id}/{journal.root_id}"
-        raise DamagedDataError(name, f"its notes do not describe a run: {error!r}") from error
+        raise DamagedDataError(journal.name, f"its notes do not describe a run: {error!r}") from error
 
 
 @dataclass(slots=True)

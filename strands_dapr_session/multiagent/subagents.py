@@ -94,7 +94,7 @@ class SubAgentHooks(HookProvider):
         recording = Recording(parent.journal, scope, parent.settings, borrower, found)
         recording.visit = visit
         is_used = found.has_taken(scope)
-        if is_used or (scope in found.view.scopes and not is_owed(found.view, scope, visit)):
+        if is_used or (scope in found.view.scopes and not is_owed(found.view, scope, visit, key=recording.name)):
             found.take(scope)
             parent.journal.append(ScopeClosed(scope))  # left over from another call, or from this one before a retry
         self._recordings.bind(event.agent, recording)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal.checkpoint import missing_ordinals, read_checkpoint, read_segment
-from strands_dapr_session.journal.load import joined
 from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def folding(log: Log) -> Iterator[View]:
     view = View()
     if head.checkpoint is not None:
         key = head.checkpoint.keys(layout)[0]
-        view = read_checkpoint(key, joined(layout, head.checkpoint, log.pieces))
+        view = read_checkpoint(key, log.payloads[head.checkpoint])
         yield view
         yield from _with_segments(view, key, log)
     for number in range(head.sequence + 1, log.end + 1):
@@ -66,7 +65,7 @@ def _with_segments(view: View, checkpoint: str, log: Log) -> Iterator[View]:
         return
     for segment in log.segments:
         key = segment.run.keys(log.layout)[0]
-        first, bodies, _ = read_segment(key, joined(log.layout, segment.run, log.pieces))
+        first, bodies, _ = read_segment(key, log.payloads[segment.run])
         ordinals = range(first, first + len(bodies))
         found: Iterator[tuple[int, bytes]] = zip(ordinals, bodies, strict=True)
         if not missing.issuperset(ordinals):  # seldom: some were trimmed

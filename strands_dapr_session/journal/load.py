@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from strands_dapr_session.errors import DamagedDataError, JournalGapError, StoreUnavailableError
 from strands_dapr_session.journal.commit import part_keys, read_records
@@ -12,12 +13,14 @@ from strands_dapr_session.records.frames import MAX_PAYLOAD_BYTES, open_sealed
 from strands_dapr_session.records.records import Acquired, Released
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import Entry
+
+T = TypeVar("T")
 
 FIRST_LOOK: Final = 16
 """Slots that are asked for together with the head: all that there are in a short session."""
@@ -35,6 +38,10 @@ LONGEST_MANIFEST: Final = 64
 _COMPRESSED: Final = 0.5
 """To what part of its size a segment is compressed, at most. Text comes to a third."""
 
+_READ_TOGETHER: Final = 1024 * 1024
+"""Bytes in the store, as they are reckoned beforehand, that are read and opened together. What is more is opened while
+the rest still comes, and two at a time: with 5,000 messages a load then takes 0.9 of the time."""
+
 _ATTEMPTS: Final = 50
 
 
@@ -47,7 +54,7 @@ class Log:
         head: What is packed.
         etag: The ETag of the head; None if there is none yet.
         segments: The segments that must be read for what is live.
-        pieces: What those and the checkpoint are made of.
+        payloads: What those and the checkpoint hold.
         slots: What the slots after the head hold, without a gap.
         parts: What belongs to slots that are too long for one key.
     """
@@ -56,7 +63,7 @@ class Log:
     head: Head
     etag: str | None
     segments: list[Segment] = field(default_factory=list)
-    pieces: dict[str, Entry] = field(default_factory=dict)
+    payloads: dict[Run, bytes] = field(default_factory=dict)
     slots: list[Entry] = field(default_factory=list)
     parts: dict[str, Entry] = field(default_factory=dict)
 
@@ -167,7 +174,7 @@ async def read_further(context: Context, log: Log, extra: Sequence[str] = ()) ->
     """
     numbers = range(log.end + 1, log.end + FIRST_LOOK + 1)
     entries = await context.store.get_many([log.layout.head, *extra, *map(log.layout.slot, numbers)])
-    further = Log(log.layout, log.head, log.etag, log.segments, log.pieces, [*log.slots], dict(log.parts))
+    further = Log(log.layout, log.head, log.etag, log.segments, log.payloads, [*log.slots], dict(log.parts))
     head = read_head(log.layout, entries.get(log.layout.head))
     try:
         if head.stamp != log.head.stamp:
@@ -192,17 +199,14 @@ async def read_segments(context: Context, log: Log, segments: Sequence[Segment])
     """Read more segments into a log; false if it was packed meanwhile.
 
     Raises:
-        DamagedDataError: One of them is missing.
+        StoredDataError: One of them is damaged or missing.
     """
-    sizes = {key: size for key, size in _sizes(log.layout, segments).items() if key not in log.pieces}
-    keys = list(sizes)
-    log.pieces.update(await context.store.get_many(keys, sizes=sizes))
-    missing = [key for key in keys if key not in log.pieces]
-    if not missing:
-        return True
-    if await has_moved(context, log):
+    wanted = _stored_sizes(segment for segment in segments if segment.run not in log.payloads)
+    try:
+        await _at_once([_read_runs(context, log, runs) for runs in _together(wanted)])
+    except _Changed:
         return False
-    raise DamagedDataError(missing[0], "the head needs it, and it is missing")
+    return True
 
 
 async def has_moved(context: Context, log: Log) -> bool:
@@ -231,18 +235,56 @@ async def _read_packed(
     context: Context, log: Log, numbers: Iterable[int], extra: Sequence[str] = ()
 ) -> Mapping[str, Entry]:
     """Read the checkpoint and the segments that are needed, together with the first slots."""
-    head, layout = log.head, log.layout
-    keys = _sizes(layout, log.segments)
-    if head.checkpoint is not None:
-        each = head.checkpoint_bytes // head.checkpoint.count
-        keys.update(dict.fromkeys(head.checkpoint.keys(layout), each))
-    entries = await _read_more(context, log, [*keys, *extra, *map(layout.slot, numbers)], keys)
-    log.pieces = {key: entries[key] for key in keys if key in entries}
-    if len(log.pieces) < len(keys):
-        await _blame_compaction(context, log)
-        missing = next(key for key in keys if key not in entries)
-        raise DamagedDataError(missing, "the head needs it, and it is missing")
+    head = log.head
+    runs = {} if head.checkpoint is None else {head.checkpoint: head.checkpoint_bytes}
+    first, *others = _together(runs | _stored_sizes(log.segments)) or [{}]
+    log.payloads = {}
+    slots = map(log.layout.slot, numbers)
+    reads = [_read_runs(context, log, first, [*extra, *slots]), *(_read_runs(context, log, runs) for runs in others)]
+    entries, *_ = await _at_once(reads)
     return entries
+
+
+async def _read_runs(
+    context: Context, log: Log, runs: Mapping[Run, int], others: Sequence[str] = ()
+) -> Mapping[str, Entry]:
+    """Read long values, of about so many bytes, into a log, and other keys; returns all keys that exist."""
+    sizes = {key: size // run.count for run, size in runs.items() for key in run.keys(log.layout)}
+    if others:
+        entries = await _read_more(context, log, [*sizes, *others], sizes)
+    else:
+        entries = await context.store.get_many(list(sizes), sizes=sizes)
+    for key in sizes:
+        if key not in entries:
+            await _blame_compaction(context, log)
+            raise DamagedDataError(key, "the head needs it, and it is missing")
+    if runs:
+        opened = await context.offload(lambda: [joined(log.layout, run, entries) for run in runs])
+        log.payloads.update(zip(runs, opened, strict=True))
+    return entries
+
+
+async def _at_once(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await several at the same time; one alone needs no event loop, which a model check does not have."""
+    return [await read for read in reads] if len(reads) < 2 else await asyncio.gather(*reads)  # noqa: PLR2004
+
+
+def _together(runs: Mapping[Run, int]) -> list[dict[Run, int]]:
+    """Divide long values by their sizes into those that are read together."""
+    groups: list[dict[Run, int]] = []
+    room = 0
+    for run, size in runs.items():
+        room -= size
+        if not groups or room < 0:
+            groups.append({})
+            room = _READ_TOGETHER - size
+        groups[-1][run] = size
+    return groups
+
+
+def _stored_sizes(segments: Iterable[Segment]) -> dict[Run, int]:
+    """Tell about how many bytes segments have in the store."""
+    return {segment.run: int(segment.size * _COMPRESSED) for segment in segments}
 
 
 async def _read_tail(context: Context, log: Log, entries: Mapping[str, Entry], numbers: range) -> None:
@@ -256,15 +298,6 @@ async def _read_tail(context: Context, log: Log, entries: Mapping[str, Entry], n
     if any(log.layout.slot(number) in entries for number in range(log.end + 1, numbers[-1] + 1)):
         await _explain_gap(context, log)
     await _read_parts(context, log)
-
-
-def _sizes(layout: Layout, segments: Iterable[Segment]) -> dict[str, int]:
-    """Tell the keys of segments, and about how many bytes each holds."""
-    return {
-        key: int(segment.size * _COMPRESSED // segment.run.count)
-        for segment in segments
-        for key in segment.run.keys(layout)
-    }
 
 
 async def _read_more(

@@ -23,7 +23,7 @@ from strands_dapr_session.journal.checkpoint import (
 from strands_dapr_session.journal.commit import cut
 from strands_dapr_session.journal.head import Head, Page, Run, Segment, new_stamp, write_page
 from strands_dapr_session.journal.history import History
-from strands_dapr_session.journal.load import joined, parts_by_slot
+from strands_dapr_session.journal.load import parts_by_slot
 from strands_dapr_session.records.frames import seal
 from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.view import View
@@ -219,7 +219,7 @@ class _Folded:
 def _fold(log: Log) -> _Folded:
     view = View(keep_dropped=True)
     if log.head.checkpoint is not None:
-        payload = joined(log.layout, log.head.checkpoint, log.pieces)
+        payload = log.payloads[log.head.checkpoint]
         view = read_checkpoint(log.head.checkpoint.keys(log.layout)[0], payload, keep_dropped=True)
     first = view.next_ordinal
     history = History()
@@ -248,4 +248,4 @@ def _is_among(ordinal: int, ordinals: list[int]) -> bool:
 
 
 def _read(segment: Segment, log: Log) -> tuple[int, list[bytes], bytes]:
-    return read_segment(segment.run.keys(log.layout)[0], joined(log.layout, segment.run, log.pieces))
+    return read_segment(segment.run.keys(log.layout)[0], log.payloads[segment.run])

@@ -74,7 +74,7 @@ def _records(log: Log, segments: list[Segment]) -> Commits:
     commits: Commits = []
     for segment in sorted(segments, key=lambda segment: segment.first):
         key = segment.run.keys(log.layout)[0]
-        _, more, history = read_segment(key, joined(log.layout, segment.run, log.pieces))
+        _, more, history = read_segment(key, log.payloads[segment.run])
         bodies += more
         for number, *items in map(partial(unpack_value, key=key), _split(history, key)):
             commits.append((int(number), [decode_record(item, key=key) for item in items]))

@@ -266,7 +266,7 @@ async def test_history_can_be_folded_again() -> None:
     assert script.log is not None
     layout = script.log.layout
     log = await read_log(context_of(script.store), layout, lambda head: list(head.segments))
-    _, bodies, history = read_segment("k", joined(layout, log.segments[0].run, log.pieces))
+    _, bodies, history = read_segment("k", log.payloads[log.segments[0].run])
     assert len(bodies) == 3
     assert history.count(b"result 1") == 0  # the message holds it
     unpacker = __import__("msgpack").Unpacker(strict_map_key=False)

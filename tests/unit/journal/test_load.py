@@ -98,7 +98,7 @@ async def test_a_log_of_any_length_is_read_from_its_head(more: int) -> None:
     assert (log.head.sequence, log.end) == (20, 20 + more)
     assert notes(log) == list(range(more))
     again, store = log.only_head(), FaultyStore(script.store)
-    assert (again.slots, again.pieces) == ([], {})
+    assert (again.slots, again.payloads) == ([], {})
     assert await read_known(context_of(store), again) is not None
     assert notes(again) == list(range(more))
     assert layout.slot(20) not in store.calls[0].keys
@@ -334,7 +334,7 @@ async def test_segments_are_read_once() -> None:
         await store.inner.create(key, entry.value)
     log = Log(LAYOUT, Head("s", "r"), None)
     assert await read_segments(context_of(store), log, [segment(2)])
-    assert sorted(log.pieces) == sorted(pieces(b"a", b"b"))
+    assert log.payloads == {Run("p", 0, 2): b"ab"}
     assert await read_segments(context_of(store), log, [segment(2)])
     assert {key for call in store.calls[1:] for key in call.keys} == set()
 
@@ -350,13 +350,68 @@ async def test_what_a_head_needs_and_is_lost_is_named(what: str) -> None:
     with pytest.raises(DamagedDataError) as damaged:
         await read_log(context_of(script.store), layout, lambda head: list(head.segments))
     assert damaged.value.key == key
-    log.pieces.pop(key, None)
+    log.payloads.pop(run, None)
     if what == "a segment":
         with pytest.raises(DamagedDataError) as damaged:
             await read_segments(context_of(script.store), log, log.head.segments)
         assert damaged.value.key == key
         other = replace(log, head=replace(log.head, stamp=b"older"))
         assert not await read_segments(context_of(script.store), other, log.head.segments)
+
+
+def all_segments(head: Head) -> list[Segment]:
+    return list(head.segments)
+
+
+async def packed_thrice() -> tuple[Script, Layout]:
+    script, layout = await journal(2)
+    for turn in range(3):
+        await script.say(f"{turn}" * 500)
+        assert await script.pack()
+    return script, layout
+
+
+async def test_long_values_are_read_apart_and_opened_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is opened while the rest still comes; what is short comes with the slots, in one read."""
+    script, layout = await packed_thrice()
+    together = FaultyStore(script.store)
+    whole = await read_log(context_of(together), layout, all_segments)
+    assert len(whole.payloads) == 4
+    assert together.count() == 2
+    opened: list[int] = []
+
+    async def offload(function: Callable[[], Any]) -> Any:
+        done = function()
+        opened.append(len(done))
+        return done
+
+    monkeypatch.setattr(load, "_READ_TOGETHER", whole.head.checkpoint_bytes + whole.head.segments[0].size // 2)
+    store = FaultyStore(script.store)
+    log = await read_log(replace(context_of(store), offload=offload), layout, all_segments)
+    assert log.payloads == whole.payloads
+    first, *others = (set(call.keys) for call in store.calls[1:])
+    assert len(others) == len(opened) - 1 >= 1
+    assert sum(opened) == 4
+    after = {layout.head, layout.slot(log.head.sequence + 1)}
+    assert after <= first
+    assert not any(after & keys for keys in others)
+
+
+async def test_what_is_lost_of_values_that_are_read_apart_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_READ_TOGETHER", 1)
+    script, layout = await packed_thrice()
+    log = await read_log(context_of(script.store), layout)
+    key = log.head.segments[-1].run.keys(layout)[0]
+    store = FaultyStore(script.store)
+    overlooked = iter([Overlooked(key, script.pack)])
+    store.plan = lambda call: next(overlooked, None) if key in call.keys else None
+    again = await read_log(context_of(store), layout, all_segments)
+    assert script.log is not None
+    assert again.end == again.head.sequence == script.log.sequence
+    await script.store.delete_many([key])
+    with pytest.raises(DamagedDataError) as damaged:
+        await read_log(context_of(script.store), layout, all_segments)
+    assert damaged.value.key == key
 
 
 async def test_stores_are_told_how_long_the_values_are() -> None:
@@ -386,7 +441,7 @@ async def test_stores_are_told_how_long_the_values_are() -> None:
         assert seen[1][key] == log.head.checkpoint_bytes // checkpoint.count
     segments = [replace(each, size=each.size * 10) for each in log.head.segments]
     seen.clear()
-    log.pieces.clear()
+    log.payloads.clear()
     assert await read_segments(context, log, segments)
     for each in segments:
         for key in each.run.keys(layout):

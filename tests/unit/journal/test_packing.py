@@ -8,7 +8,7 @@ from strands_dapr_session.journal import packing
 from strands_dapr_session.journal.checkpoint import read_checkpoint
 from strands_dapr_session.journal.head import Head, Run, Segment, read_head, read_page
 from strands_dapr_session.journal.layout import Layout
-from strands_dapr_session.journal.load import Log, joined, read_log
+from strands_dapr_session.journal.load import Log, read_log
 from strands_dapr_session.journal.packing import Packing, _holds_any, _is_among
 from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.records.frames import open_sealed
@@ -64,7 +64,7 @@ async def test_live_messages_up_to_a_size_are_in_the_checkpoint(
     assert script.claim is not None
     log = await read_log(context_of(script.store), script.claim.layout)
     assert head.checkpoint is not None
-    view = read_checkpoint("k", joined(log.layout, head.checkpoint, log.pieces))
+    view = read_checkpoint("k", log.payloads[head.checkpoint])
     assert sorted(view.bodies or {}) == ([0, 1] if is_inline else [])
     assert [segment.live for segment in head.segments] == [not is_inline]
     assert view.sequence == head.sequence == 4

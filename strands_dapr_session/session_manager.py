@@ -237,7 +237,7 @@ class DaprSessionManager(SessionManager):
         Raises:
             ConfigurationError: The graph or swarm is not of this session manager.
         """
-        return self._root_of(orchestrator).orchestration.tally()
+        return self._root_of(orchestrator).orchestration.visits.tally()
 
     def _root_of(self, orchestrator: Any) -> Root:
         root = self._roots.get(orchestrator.id)

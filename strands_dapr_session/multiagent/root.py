@@ -23,6 +23,7 @@ from strands_dapr_session.hooks.ownership import Borrower, Found, count_unfinish
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent.graph import GraphShape
+from strands_dapr_session.multiagent.opening import open_run
 from strands_dapr_session.multiagent.orchestration import Orchestration
 from strands_dapr_session.multiagent.run import Recorded, reading
 from strands_dapr_session.multiagent.swarm import SwarmShape
@@ -103,14 +104,14 @@ class Root:
             path = f"{scope}/{quote(node_id)}" if scope else quote(node_id)
             executor = node.executor
             if strands_compat.is_a(executor, Agent):
-                borrower = Borrower(lambda records, node_id=node_id: orchestration.keep(node_id, records))  # type: ignore[misc]
+                borrower = Borrower(lambda records, node_id=node_id: orchestration.visits.keep(node_id, records))  # type: ignore[misc]
                 recording = Recording(self.journal, path, self.settings, borrower, self.found)
                 orchestration.adopt(node_id, recording, borrower)
                 self._agents.append((recording, executor))
                 self._first[path] = (copy.deepcopy(executor.messages), executor.state.get())
                 self._listen(executor)
             elif strands_compat.is_a(executor, Graph, Swarm) and getattr(executor, "session_manager", None) is None:
-                orchestration.below[node_id] = self._attach(executor, path)
+                orchestration.visits.below[node_id] = self._attach(executor, path)
         self._orchestrations.append(orchestration)
         orchestration.register()
         return orchestration
@@ -128,7 +129,7 @@ class Root:
         with reading(self.journal):
             recorded = Recorded.read(view.scope(ROOT))
         if recorded is not None and not recorded.invocation.finished and recorded.status["state"] == INTERRUPTED:
-            self.orchestration.open(view)  # so that callers see what it waits for
+            open_run(self.orchestration, view)  # so that callers see what it waits for
 
     def _renew(self, view: View) -> None:
         self.found.renew(view)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
 from strands_dapr_session.hooks.invocation import STATUS, answered_so_far
 from strands_dapr_session.multiagent.results import decode_result, encode_result
+from strands_dapr_session.multiagent.underway import UnderWay
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
 
@@ -77,6 +78,8 @@ class Run:
         counted: The state to repeat the batch from, if waiting for answers changed what was noted when it began.
         tries: The last failure of each node that is tried again, by the token of its visit.
         error: Why recording failed.
+        under_way: Its nodes that have begun.
+        lock: Held while it is written down that nodes begin.
     """
 
     scope: str
@@ -104,6 +107,7 @@ class Run:
     counted: dict[str, Any] | None = None
     tries: dict[str, Tried] = field(default_factory=dict)
     error: Exception | None = None
+    under_way: UnderWay = field(default_factory=UnderWay)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def token(self, node_id: str) -> str:

@@ -24,7 +24,7 @@ def strip(orchestration: Orchestration) -> dict[str, Any]:
     interrupts = strands_compat.orchestrator_interrupts(orchestration.shape.orchestrator)
     context = {
         name: {key: part for key, part in value.items() if key not in _OF_AGENTS}
-        if name in orchestration.agents and isinstance(value, dict)
+        if name in orchestration.visits.agents and isinstance(value, dict)
         else value
         for name, value in interrupts["context"].items()
     }
@@ -39,7 +39,7 @@ def refill(orchestration: Orchestration, interrupts: Mapping[str, Any]) -> dict[
     nodes = orchestration.shape.orchestrator.nodes
     context = {
         name: {**value, **_of_agent(orchestration, name, nodes[name].executor)}
-        if name in orchestration.agents and isinstance(value, dict)
+        if name in orchestration.visits.agents and isinstance(value, dict)
         else value
         for name, value in interrupts["context"].items()
     }
@@ -75,7 +75,7 @@ def answers_of(interrupts: Mapping[str, Any], answers: Mapping[str, Any]) -> dic
 
 
 def _of_agent(orchestration: Orchestration, node_id: str, agent: Any) -> dict[str, Any]:
-    scope = orchestration.root.found.view.scope(orchestration.agents[node_id].scope)
+    scope = orchestration.root.found.view.scope(orchestration.visits.agents[node_id].scope)
     documents = {name: unpack_value(packed) for name, packed in scope.documents.items()}
     live = strands_compat.snapshot(agent, "interrupt_state", "model_state")
     has_run = scope.invocation is not None

@@ -10,14 +10,14 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
         "a node whose result is recorded is not run again",
         (
             Edit(
-                "multiagent/orchestration.py",
+                "multiagent/visits.py",
                 """\
         if node_id in run.finished:
-            self._replaced[node_id] = node.executor
+            self._replay(run, node_id, node)
 """,
                 """\
         if node_id in run.finished and not node_id:
-            self._replaced[node_id] = node.executor
+            self._replay(run, node_id, node)
 """,
             ),
         ),
@@ -116,8 +116,8 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/ownership.py",
-                'return bool(unpack_value(found.notes[STATUS]).get("visit") == visit)',
-                'return bool(unpack_value(found.notes[STATUS]).get("visit") or visit)',
+                'return bool(read_status(found, key=key).get("visit") == visit)',
+                'return bool(read_status(found, key=key).get("visit") or visit)',
             ),
         ),
         (
@@ -166,13 +166,11 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
         "a node that runs as a whole starts only when everything before it is acknowledged",
         (
             Edit(
-                "multiagent/orchestration.py",
+                "multiagent/visits.py",
                 """\
-            await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
+        await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
 """,
-                """\
-            pass
-""",
+                "",
             ),
         ),
         ("tests/unit/multiagent/test_cut_everywhere.py::test_an_opaque_node_starts_when_all_before_it_is_recorded",),

@@ -253,7 +253,7 @@ def test_there_is_a_pause_before_each_further_attempt(world: World, monkeypatch:
     async def watched(tried: Any, _: Any) -> None:
         paused.append(tried.attempt)
 
-    monkeypatch.setattr("strands_dapr_session.multiagent.orchestration.pause", watched)
+    monkeypatch.setattr("strands_dapr_session.multiagent.visits.pause", watched)
     retry = Retries(node=RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(Exception,)))
     graph = world.graph(retry=retry)
     world.fail(graph, "a")

@@ -1,0 +1,86 @@
+"""What still runs below an orchestrator whose caller has left its stream.
+
+Strands tells us of the end of such a run before it stops the nodes: it leaves them to the garbage collector, and
+meanwhile they start tools and ask models. They are stopped here, where that can still be recorded, and before anybody
+else may go on with the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+class UnderWay:
+    """The nodes that an orchestrator has begun."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._streams: list[AsyncIterator[Any]] = []
+
+    def add_task(self) -> None:
+        """Remember the task of a node, which is the current one: graphs give each node its own."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def watch(self, executor: Any) -> Callable[[], None]:
+        """Remember the stream of an agent: swarms read it in the task of their caller.
+
+        Args:
+            executor: The agent, which is about to be called.
+
+        Returns:
+            Gives the agent its own method back.
+        """
+        run, own = executor.stream_async, vars(executor).get("stream_async")
+
+        def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            stream: AsyncIterator[Any] = run(*args, **kwargs)
+            self._streams.append(stream)
+            return stream
+
+        def undo() -> None:
+            vars(executor).pop("stream_async", None)
+            if own is not None:
+                executor.stream_async = own
+
+        executor.stream_async = stream_async
+        return undo
+
+    async def stop(self) -> None:
+        """End all of it, and wait until it has ended. What has ended already is left alone."""
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for stream in self._streams:
+            if getattr(stream, "ag_frame", None) is not None:
+                await _cancel(stream)
+
+
+async def _cancel(stream: AsyncIterator[Any]) -> None:
+    """End a stream that nobody reads, from the inside.
+
+    To close it would end it from the outside: an agent would count as ended while its tools go on. So it is read on,
+    and cancelled wherever it waits.
+    """
+    while True:
+        step = asyncio.ensure_future(_read(stream))
+        await asyncio.sleep(0)  # a task that has not begun would not cancel anything
+        step.cancel()
+        await asyncio.wait([step])
+        if step.cancelled() or step.exception() is not None or not step.result():
+            return
+
+
+async def _read(stream: AsyncIterator[Any]) -> bool:
+    """Read on; false at the end."""
+    async for _ in stream:
+        return True
+    return False

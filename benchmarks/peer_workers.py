@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
 _TURNS = 20
-_ROUNDS, _BATCHES, _KILLS = 6, 4, 5
+_ROUNDS, _BATCHES, _KILLS = 4, 3, 4
 _AFTER = (0.0, 1.2)
 """Seconds that a tool has run when its worker is killed."""
 _YOUNG = "a tool younger than a second when its worker is killed is started again when that second is over"

@@ -16,11 +16,16 @@ K = TypeVar("K")
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Measure an action in milliseconds, with the garbage of others out of the way."""
+    """Measure an action in milliseconds, with the garbage of others out of the way.
+
+    What it returns is kept until the time is taken: to throw 5,000 messages away takes 6 ms.
+    """
     gc.collect()
     began = time.perf_counter()
-    action()
-    return (time.perf_counter() - began) * 1000
+    result = action()
+    ended = time.perf_counter()
+    del result
+    return (ended - began) * 1000
 
 
 def interleaved(actions: Mapping[K, Callable[[], float]], repeat: int) -> dict[K, list[float]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SESSIONS, COMMITS, PROCESSES, LOADED = 1000, 20, 8, 5000
 
-_REPEAT = 3
+_REPEAT = 2
 _NAMES = {"ours": OURS, "raw": floor.NAME}
 
 

@@ -21,7 +21,7 @@ STRANDS = "import strands"
 PACKAGE = "import strands, strands_dapr_session"
 MANAGER = "import strands; from strands_dapr_session import DaprSessionManager"
 
-_REPEAT = 7
+_REPEAT = 5
 _MADE = 300
 _PROGRAM = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
 

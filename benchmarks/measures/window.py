@@ -22,7 +22,7 @@ LENGTHS = (500, 5000, 50_000)
 WINDOW = 40
 LIVES = (10_000, 1_000_000)
 
-_REPEAT = 40
+_REPEAT = 20
 _STORE = "redis"
 
 

@@ -21,7 +21,6 @@ from strands_dapr_session import (
     Retries,
     RetryPolicy,
 )
-from strands_dapr_session.hooks.lockstep import in_time
 from strands_dapr_session.stores.base import StateStore
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
@@ -275,67 +274,6 @@ def test_in_a_graph() -> None:
     hang.append("work")
     assert builder.set_session_manager(manager).build()("go").status.value == "completed"
     assert ran.count("work") == 2
-
-
-# -- the stream -------------------------------------------------------------------------------------------------------
-
-
-async def test_a_stream_in_time_is_the_stream_itself() -> None:
-    seen: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            for number in range(3):
-                seen.append(f"made {number}")
-                yield number
-        finally:
-            seen.append("closed")
-
-    async for number in in_time(numbers(), lambda: AMPLE, AssertionError):
-        seen += [f"got {number}"]
-    assert seen == ["made 0", "got 0", "made 1", "got 1", "made 2", "got 2", "closed"]
-
-
-async def test_a_stream_that_fails_or_is_left() -> None:
-    closed: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            yield 1
-            raise LookupError("no more")
-        finally:
-            await asyncio.sleep(0)
-            closed.append("closed")
-
-    with pytest.raises(LookupError, match="no more"):
-        async for _ in in_time(numbers(), lambda: AMPLE, AssertionError):
-            pass
-    left = in_time(numbers(), lambda: AMPLE, AssertionError)
-    assert await left.__anext__() == 1
-    await left.aclose()
-    assert closed == ["closed"] * 2
-
-
-async def test_whoever_waits_for_a_stream_may_be_cancelled() -> None:
-    closed: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            await asyncio.sleep(AMPLE)
-            yield 1
-        finally:
-            closed.append("closed")
-
-    async def consume() -> None:
-        async for _ in in_time(numbers(), lambda: AMPLE, AssertionError):
-            pass
-
-    task = asyncio.ensure_future(consume())
-    await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert closed == ["closed"]
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from strands_dapr_session import io_thread
-from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError
+from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError, TooLargeError
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 from strands_dapr_session.stores.conformance import CHECKS, Check, check_store, name_of, run_check
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.stores.sqlite import SqliteStore
 from strands_dapr_session.stores.sqlite import file as file_module
+from strands_dapr_session.stores.sqlite.file import SqliteFile
 from tests.unit.stores.script import run_script
 
 
@@ -179,6 +182,137 @@ async def test_a_file_that_may_not_be_written_is_told(store: SqliteStore) -> Non
     await io_thread.run(store._file.write(lambda db: db.execute("PRAGMA query_only = ON")))
     with pytest.raises(StoreError, match="may not be written"):
         await io_thread.run(store.create("k", b"1"))
+
+
+async def test_the_connection_that_reads_cannot_write(store: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await io_thread.run(store._file.read(lambda db: db.execute("DELETE FROM strands_dapr_session")))
+    assert rows(store) == 1
+
+
+async def test_what_no_store_takes_is_refused_by_every_verb(store: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    verbs: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: store.get(""),
+        lambda: store.get_many(["k", ""]),
+        lambda: store.create("", b"1"),
+        lambda: store.replace("", b"1", "1"),
+        lambda: store.delete_many(["k", ""]),
+    ]
+    for verb in verbs:
+        with pytest.raises(ValueError, match="key"):
+            await io_thread.run(verb())
+    most = store.capabilities.max_value_bytes
+    with pytest.raises(TooLargeError):
+        await io_thread.run(store.create("long", bytes(most + 1)))
+    with pytest.raises(TooLargeError):
+        await io_thread.run(store.replace("k", bytes(most + 1), "1"))
+    assert rows(store) == 1
+
+
+@pytest.mark.parametrize("words", ["database is locked", "disk I/O error", "interrupted", "locking protocol"])
+async def test_what_may_pass_is_waited_for(store: SqliteStore, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    problems = [sqlite3.OperationalError(words)] * 4
+
+    def failing_at_first(work: Any) -> Any:
+        async def do(function: Any) -> Any:
+            if problems:
+                raise problems.pop()
+            return await work(function)
+
+        return do
+
+    for side in ("read", "write"):
+        monkeypatch.setattr(store._file, side, failing_at_first(getattr(store._file, side)))
+    patient = SqliteStore(store._file.path, retry=RetryPolicy(budget=30, first_delay=0.001))
+    patient._file = store._file
+    assert await io_thread.run(patient.get("k")) is not None
+    problems += [sqlite3.OperationalError(words)] * 4
+    await io_thread.run(patient.delete_many(["k"]))
+    problems += [sqlite3.OperationalError(words)]
+    with pytest.raises(OutcomeUnknown, match=words):  # whoever settles it may send it again
+        await io_thread.run(patient.create("k", b"2"))
+    assert rows(store) == 0
+
+
+async def test_what_nobody_can_advise_on_is_told_as_it_is(store: SqliteStore) -> None:
+    await io_thread.run(store.get("k"))  # a connection makes the table when it is opened
+    await io_thread.run(store._file.write(lambda db: db.execute("DROP TABLE strands_dapr_session")))
+    verbs: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: store.get("k"),
+        lambda: store.create("k", b"1"),
+        lambda: store.delete_many(["k"]),
+    ]
+    for verb in verbs:
+        with pytest.raises(StoreError, match=r"no such table: strands_dapr_session\.$"):
+            await io_thread.run(verb())
+
+
+async def test_a_connection_that_cannot_be_prepared_is_closed_and_made_anew(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await io_thread.run(store.close())
+    made: list[sqlite3.Connection] = []
+    prepare = file_module.SqliteFile._prepare
+
+    def fail(_: SqliteFile, db: sqlite3.Connection) -> None:
+        made.append(db)
+        raise sqlite3.OperationalError("no such thing")
+
+    monkeypatch.setattr(file_module.SqliteFile, "_prepare", fail)
+    with pytest.raises(StoreError, match="no such thing"):
+        await io_thread.run(store.create("k", b"1"))
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+    monkeypatch.setattr(file_module.SqliteFile, "_prepare", prepare)
+    await io_thread.run(store.create("k", b"1"))
+
+
+async def test_a_file_system_without_shared_memory_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "s.db"))
+
+    class Stubborn:
+        def execute(self, statement: str) -> Any:
+            return SimpleNamespace(fetchone=lambda: ("delete",) if "journal_mode" in statement else None)
+
+    with pytest.raises(ConfigurationError, match=r"this file system cannot hold it \(journal mode 'delete'\)"):
+        store._file._prepare(cast("sqlite3.Connection", Stubborn()))
+
+
+async def test_what_is_closed_leaves_no_connection_and_is_opened_again(store: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    await io_thread.run(store.get("k"))
+    sides = (store._file._writer, store._file._reader)
+    assert all(side._db is not None for side in sides)
+    threads = [side._lane._thread for side in sides if side._lane is not None]
+    await io_thread.run(store.close())
+    assert [side._db for side in sides] == [None, None]
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    await io_thread.run(store.close())
+    assert await io_thread.run(store.get("k")) is not None
+
+
+async def test_no_connection_is_open_when_a_process_forks(store: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    await io_thread.run(store.get("k"))
+    sides = (store._file._writer, store._file._reader)
+    file_module._before_fork()
+    try:
+        assert [side._db for side in sides] == [None, None]
+        assert all(side._in_use.locked() for side in sides)
+        writing = asyncio.ensure_future(io_thread.run(store.create("l", b"1")))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+        assert not writing.done()  # until the process has forked
+    finally:
+        file_module._after_fork()
+    await writing
+    assert not file_module._held
+    assert rows(store) == 2
 
 
 def test_a_fork_leaves_parent_and_child_with_connections_of_their_own(tmp_path: Path) -> None:

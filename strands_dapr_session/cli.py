@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from strands_dapr_session import io_thread
 from strands_dapr_session.abandoned import read_standing, resume_abandoned
-from strands_dapr_session.errors import ConfigurationError, DurableSessionError
+from strands_dapr_session.errors import ConfigurationError, DurableSessionError, StoredDataError
+from strands_dapr_session.hooks.checks import check_messages
 from strands_dapr_session.hooks.parking import restart
 from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.journal.journal import Journal
@@ -88,13 +89,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(store: StateStore, options: argparse.Namespace) -> int:
+    code = 0
     for session_id in io_thread.run_sync(list_sessions(store)):
-        for standing in _standings(store, session_id):
+        try:
+            standings = _standings(store, session_id)
+        except StoredDataError as error:  # the others are wanted all the more
+            code = 1
+            plain = {"session_id": session_id, "state": "damaged", "error": str(error)}
+            _say(options, plain, f"{session_id} damaged: {error}")
+            continue
+        for standing in standings:
             _say(options, _plain(standing), _line(standing))
-    return 0
+    return code
 
 
 def _show(store: StateStore, options: argparse.Namespace) -> int:
+    _roots(store, options.session)
     for standing in _standings(store, options.session):
         view = io_thread.run_sync(Journal(store, standing.session_id, standing.root_id).load())
         scopes = {
@@ -105,6 +115,7 @@ def _show(store: StateStore, options: argparse.Namespace) -> int:
         text = [_line(standing)]
         for path, messages in scopes.items():
             text += [f"  {path}:"] if path else []
+            check_messages(messages, key=f"{standing.session_id}/{standing.root_id}")
             text += [f"    {each['role']}: {_short(each['content'])}" for each in messages]
         _say(options, {**_plain(standing), "messages": scopes}, "\n".join(text))
     return 0
@@ -185,10 +196,12 @@ def _roots(store: StateStore, session_id: str) -> list[str]:
 
 
 def _standings(store: StateStore, session_id: str) -> list[Standing]:
+    """Read how the roots of a session stand; none if it was deleted meanwhile."""
+
     async def read() -> list[Standing]:
+        roots = await list_roots(store, session_id)
         return await asyncio.gather(*(read_standing(store, session_id, root) for root in roots))
 
-    roots = _roots(store, session_id)
     return io_thread.run_sync(read())
 
 

@@ -10,10 +10,14 @@ import pytest
 from strands import Agent, tool
 from strands.agent.conversation_manager import NullConversationManager
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, io_thread
 from strands_dapr_session.cli import main, printable
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.sessions import list_sessions
 from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.records.codec import pack_value
+from strands_dapr_session.records.records import Noted, Record, Spliced
+from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.model import ScriptedModel
 
 EVIL = "\x1b]0;owned\x07\u202etxt\ud800"
@@ -50,6 +54,15 @@ def build(session_id: str) -> Agent:
     raise LookupError(session_id)
 
 
+def forge(store: str, session_id: str, record: Record) -> None:
+    async def write() -> None:
+        journal = Journal(open_store(store), session_id, "default")
+        await journal.acquire()
+        await journal.release(record)
+
+    io_thread.run_sync(write())
+
+
 def lines(capsys: pytest.CaptureFixture[str]) -> list[Any]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -69,6 +82,46 @@ def test_sessions_are_listed(store: str, capsys: pytest.CaptureFixture[str]) -> 
         ("a", "failed", 1),
         ("b", "finished", 2),
     ]
+
+
+def test_a_damaged_session_does_not_hide_the_others(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        agent_on(store, name, "done")("go")
+    forge(store, "b", Noted("", "status", pack_value([1])))
+    assert main(["list", "--store", store]) == 1
+    said = capsys.readouterr()
+    first, second, third = said.out.splitlines()
+    assert first.startswith("a default finished")
+    assert second.startswith("b damaged: key 'b/default'")
+    assert third.startswith("c default finished")
+    assert said.err == ""
+    assert main(["list", "--store", store, "--json"]) == 1
+    assert [each["state"] for each in lines(capsys)] == ["finished", "damaged", "finished"]
+    assert main(["delete", "b", "--store", store]) == 0
+    assert main(["list", "--store", store]) == 0
+
+
+def test_a_session_that_is_deleted_meanwhile_does_not_stop_the_list(
+    store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent_on(store, "b", "done")("go")
+    names = io_thread.run_sync(list_sessions(open_store(store)))
+
+    async def seen_before(_: object) -> list[str]:
+        return ["a", *names]
+
+    monkeypatch.setattr("strands_dapr_session.cli.list_sessions", seen_before)
+    assert main(["list", "--store", store]) == 0
+    assert capsys.readouterr().out.startswith("b default finished")
+
+
+def test_messages_that_are_none_are_told_in_one_line(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    forge(store, "s", Spliced("", 2, 0, (pack_value({"role": "user"}),)))
+    assert main(["show", "s", "--store", store]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "key 's/default': a recorded message has no role or no content" in said.err
 
 
 def test_a_session_is_shown(store: str, capsys: pytest.CaptureFixture[str]) -> None:

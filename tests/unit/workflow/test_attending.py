@@ -12,14 +12,16 @@ import pytest
 from strands import Agent
 
 from strands_dapr_session import DaprSessionManager
-from strands_dapr_session.errors import SessionBusyError
+from strands_dapr_session.errors import SessionBusyError, StoreUnavailableError
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.workflow.attending import Attending
 from strands_dapr_session.workflow.crew import Card, Crew
+from strands_dapr_session.workflow.endings import Held
+from strands_dapr_session.workflow.execution import Finished, Stopped
 from strands_dapr_session.workflow.offers import Offers
-from strands_dapr_session.workflow.runs import Runs
+from strands_dapr_session.workflow.runs import Claim, Runs
 from strands_dapr_session.workflow.settings import WorkerSettings
 from strands_dapr_session.workflow.state import Request, RunState
 
@@ -429,3 +431,232 @@ async def test_who_waits_for_what_is_not_over_is_not_tried(before: RunState) -> 
     await scene.run("second", HELD.put_off("first", "busy"))
     assert await scene.attending.adopt("second") == "later"
     assert (await scene.runs.state("second")).attempts[-1].ended == "put off"
+
+
+# -- attempts under way -----------------------------------------------------------------------------------------------
+
+
+class Attempts:
+    """Takes the place of what runs agents: each attempt ends when a test says so, or when it is stopped."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[Attempt] = []
+        monkeypatch.setattr("strands_dapr_session.workflow.attending.Execution", self._begin)
+
+    def _begin(self, claim: Claim, *_: object) -> Attempt:
+        self.begun.append(Attempt(claim))
+        return self.begun[-1]
+
+    async def wait(self, count: int = 1) -> list[Attempt]:
+        """Wait until so many have begun."""
+        for _ in range(200):
+            if len(self.begun) >= count:
+                break
+            await asyncio.sleep(0)
+        assert len(self.begun) == count
+        return self.begun
+
+
+class Attempt:
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.reasons: list[str] = []
+        self.minds = True
+        self.ending: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def stop(self, reason: Any) -> None:
+        self.reasons.append(reason)
+        if self.minds and not self.ending.done():
+            self.ending.set_result(Stopped(reason))
+
+    async def run(self) -> Any:
+        return await self.ending
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    return Attempts(monkeypatch)
+
+
+async def test_however_often_a_run_is_offered_it_is_worked_on_once(attempts: Attempts) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    offers = [asyncio.ensure_future(scene.attending.attend("run")) for _ in range(2)]
+    (attempt,) = await attempts.wait()
+    assert list(scene.attending.in_hand) == ["run"]
+    assert (await scene.runs.state("run")).claim == attempt.claim.token
+    offers.append(asyncio.ensure_future(scene.attending.adopt("run")))
+    offers[0].cancel()  # Dapr's connection broke
+    await asyncio.sleep(0)
+    attempt.ending.set_result(Finished({"x": 1}))
+    assert await asyncio.gather(*offers[1:]) == ["done", "done"]
+    assert len(attempts.begun) == 1
+    assert not scene.attending.in_hand
+    assert await scene.runs.result("run") == {"x": 1}
+    assert await scene.attending.adopt("run") == "done"
+
+
+async def test_the_card_names_a_run_before_it_is_claimed(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    seen: list[tuple[tuple[str, ...], str]] = []
+
+    async def announce() -> None:
+        seen.append((scene.attending.in_hand, (await scene.runs.state("run")).claim))
+
+    monkeypatch.setattr(scene.attending._crew, "announce", announce)
+    working = asyncio.ensure_future(scene.attending.adopt("run"))
+    (attempt,) = await attempts.wait()
+    attempt.ending.set_result(Finished({}))
+    await working
+    assert seen == [(("run",), "")]
+
+
+async def test_a_run_that_could_not_be_claimed_is_in_nobodys_hand(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+
+    async def fail(*_: object) -> None:
+        raise StoreUnavailableError("the store is away")
+
+    monkeypatch.setattr(scene.attending._runs, "claim", fail)
+    with pytest.raises(StoreUnavailableError):
+        await scene.attending.adopt("run")
+    await asyncio.sleep(0)
+    assert scene.attending.in_hand == ()
+    assert not scene.attending._tasks
+    assert not scene.attending._places.locked()
+    assert "a run was not attended to" in caplog.text
+    scene.attending.adopt_soon("run")
+    await scene.settle()
+    assert "could not be taken over yet" in caplog.text
+
+
+async def test_a_run_that_another_worker_has_is_waited_for(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RUNS)
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            await scene.runs.change("run", lambda now: now.over("completed"))
+
+    monkeypatch.setattr("strands_dapr_session.workflow.attending.sleep", sleep)
+    assert isinstance(await scene.attending.adopt("run"), Held)
+    before = await scene.runs.state("run")
+    assert before == RUNS
+    assert await scene.attending.attend("run") == "done"
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25]
+    assert not attempts.begun
+    assert not scene.attending._seen_held
+
+
+async def test_a_run_that_its_live_worker_has_let_go_of_is_taken(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RUNS)
+    let_go = False
+    crew = scene.attending._crew
+    monkeypatch.setattr(crew, "is_dead", lambda _: False)
+    monkeypatch.setattr(crew, "has_let_go", lambda *_: let_go)
+    for _ in range(2):
+        assert isinstance(await scene.attending.adopt("run"), Held)
+    let_go = True
+    working = asyncio.ensure_future(scene.attending.adopt("run"))
+    (attempt,) = await attempts.wait()
+    attempt.ending.set_result(Finished({}))
+    assert await working == "done"
+    assert [each.ended for each in (await scene.runs.state("run")).attempts] == ["lost", "completed"]
+
+
+async def test_another_claim_of_the_same_worker_is_looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RUNS)
+    crew = scene.attending._crew
+    monkeypatch.setattr(crew, "is_dead", lambda _: False)
+    monkeypatch.setattr(crew, "has_let_go", lambda *_: True)
+    assert isinstance(await scene.attending.adopt("run"), Held)
+    await scene.runs.change("run", lambda now: now.let_go("failed").begun(ALIVE, "another claim", 2.0))
+    assert isinstance(await scene.attending.adopt("run"), Held)  # its card may not name this one yet
+
+
+async def test_what_is_no_longer_this_workers_is_stopped(attempts: Attempts) -> None:
+    scene = Scene({"agent": print})
+    for name in ("mine", "lost", "cancelled"):
+        await scene.run(name, RunState())
+    working = {name: asyncio.ensure_future(scene.attending.adopt(name)) for name in ("mine", "lost", "cancelled")}
+    begun = {each.claim.invocation_id: each for each in await attempts.wait(3)}
+    await scene.runs.change("lost", lambda now: now.lost().begun(ALIVE, "theirs", 2.0))
+    await scene.runs.change("cancelled", lambda now: now.to_cancel())
+    scene.attending.check(await scene.runs.states([*begun, "not in hand"]))
+    assert {name: each.reasons for name, each in begun.items()} == {
+        "mine": [],
+        "lost": ["lost"],
+        "cancelled": ["cancel"],
+    }
+    assert isinstance(await working["lost"], Held)
+    assert await working["cancelled"] == "done"
+    assert (await scene.runs.state("cancelled")).phase == "cancelled"
+    assert (await scene.runs.state("lost")).claim == "theirs"
+    scene.attending.stop("mine", "cancel")
+    scene.attending.stop("nobody's", "cancel")
+    assert await working["mine"] == "done"
+
+
+async def test_a_worker_that_is_to_end_lets_finish_what_is_about_to_and_stops_the_rest(attempts: Attempts) -> None:
+    scene = Scene({"agent": print}, max_concurrent_runs=2)
+    for name in ("quick", "slow", "waits"):
+        await scene.run(name, RunState())
+    working = {name: asyncio.ensure_future(scene.attending.adopt(name)) for name in ("quick", "slow")}
+    begun = {each.claim.invocation_id: each for each in await attempts.wait(2)}
+    working["waits"] = asyncio.ensure_future(scene.attending.adopt("waits"))
+    draining = asyncio.ensure_future(scene.attending.drain(0.05))
+    await asyncio.sleep(0)
+    assert not begun["quick"].reasons  # it has the time to finish
+    begun["quick"].ending.set_result(Finished({}))
+    assert await working["quick"] == "done"
+    assert not begun["slow"].reasons
+    await draining
+    assert begun["slow"].reasons == ["drain"]
+    assert await working["slow"] == "later"
+    assert (await scene.runs.state("slow")).attempts[-1].ended == "drained"
+    assert await working["waits"] == "later"  # it had no place yet, and gets none
+    assert (await scene.runs.state("waits")).attempts == ()
+    assert await scene.attending.adopt("waits") == "later"
+    assert len(attempts.begun) == 2
+    await Scene({}).attending.drain(0.0)  # nothing is under way
+
+
+async def test_who_drains_waits_for_what_does_not_stop_at_once(attempts: Attempts) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    working = asyncio.ensure_future(scene.attending.adopt("run"))
+    (attempt,) = await attempts.wait()
+    attempt.minds = False
+    draining = asyncio.ensure_future(scene.attending.drain(0.0))
+    await asyncio.sleep(0.02)
+    assert attempt.reasons == ["drain"]
+    assert not draining.done()
+    attempt.ending.set_result(Stopped("drain"))
+    await draining
+    assert await working == "later"
+
+
+async def test_what_was_claimed_when_the_worker_is_to_end_is_stopped_before_it_begins(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    prompt = scene.attending._runs.prompt
+
+    async def late(*arguments: Any) -> Any:
+        scene.attending._draining = True
+        return await prompt(*arguments)
+
+    monkeypatch.setattr(scene.attending._runs, "prompt", late)
+    assert await scene.attending.adopt("run") == "later"
+    assert [each.reasons for each in attempts.begun] == [["drain"]]

@@ -481,7 +481,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
 async def test_however_often_a_run_is_offered_it_is_worked_on_once(attempts: Attempts) -> None:
     scene = Scene({"agent": print})
     await scene.run("run", RunState())
-    offers = [asyncio.ensure_future(scene.attending.attend("run")) for _ in range(2)]
+    offers: list[asyncio.Future[Any]] = [asyncio.ensure_future(scene.attending.attend("run")) for _ in range(2)]
     (attempt,) = await attempts.wait()
     assert list(scene.attending.in_hand) == ["run"]
     assert (await scene.runs.state("run")).claim == attempt.claim.token

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dev.nursery import Child, Nursery
 from dev.servers import RedisServer, RedisState, WorkflowStack
@@ -28,6 +29,9 @@ _FINISHED_WITHIN = 900.0
 _LEASE = 1.5
 _LONGEST_STOP = 3 * _LEASE
 _LOG_LINES = 15
+_QUEUE = 5
+"""Runs in a row that are submitted to one session, every other time: each waits for those before it."""
+
 _KINDS = 4
 
 
@@ -142,7 +146,7 @@ def _go_through(world: _World, client: AgentClient, options: Namespace) -> list[
         try:
             if len(runs) < options.runs and len(open_runs) < options.at_once:
                 name = f"run-{len(runs)}"
-                run = client.submit(AGENT, session_id=name, prompt="go", invocation_id=name)
+                run = client.submit(AGENT, session_id=_session_of(len(runs)), prompt=name, invocation_id=name)
                 runs.append(run)
                 open_runs.append(run)
                 continue
@@ -159,6 +163,11 @@ def _go_through(world: _World, client: AgentClient, options: Namespace) -> list[
     return runs
 
 
+def _session_of(number: int) -> str:
+    first = number - number % _QUEUE
+    return f"session-{first}" if first % (2 * _QUEUE) else f"session-{number}"
+
+
 def _judge(world: _World, runs: list[Run], ledger: Ledger) -> Findings:
     """Compare what was recorded with what was done."""
     findings = Findings(runs=len(runs), faults=world.faults)
@@ -167,13 +176,13 @@ def _judge(world: _World, runs: list[Run], ledger: Ledger) -> Findings:
         executions.setdefault((entry["run"], entry["n"]), []).append(entry)
     store = open_store(world.store)
     attempts: Counter[int] = Counter()
-    for each in runs:
+    for number, each in enumerate(runs):
         status = each.status()
         attempts[len(status.attempts)] += 1
         if status.phase != "completed":
             findings.violations.append(Violation("every run finishes", f"{status}\n{_log(world)}", ""))
             continue
-        results = _results(Journal(store, each.invocation_id, AGENT))
+        results = _results(Journal(store, _session_of(number), AGENT), each.invocation_id)
         if len(results) != CALLS:
             findings.violations.append(Violation("no result is lost", f"{each.invocation_id}: {results}", ""))
         for n, recorded in results.items():
@@ -191,16 +200,18 @@ def _judge(world: _World, runs: list[Run], ledger: Ledger) -> Findings:
     return findings
 
 
-def _results(journal: Journal) -> dict[int, str]:
-    """Read the recorded results by the number of the call."""
+def _results(journal: Journal, run: str) -> dict[int, str]:
+    """Read the recorded results of a run by the number of the call."""
     found: dict[int, str] = {}
-    numbers: dict[str, int] = {}
+    calls: dict[str, dict[str, Any]] = {}
     for packed in io_thread.run_sync(_messages(journal)):
         for block in unpack_value(packed)["content"]:
             if "toolUse" in block:
-                numbers[block["toolUse"]["toolUseId"]] = block["toolUse"]["input"]["n"]
+                calls[block["toolUse"]["toolUseId"]] = block["toolUse"]["input"]
             if "toolResult" in block:
-                found[numbers[block["toolResult"]["toolUseId"]]] = block["toolResult"]["content"][0]["text"]
+                call = calls[block["toolResult"]["toolUseId"]]
+                if call["run"] == run:
+                    found[call["n"]] = block["toolResult"]["content"][0]["text"]
     return found
 
 

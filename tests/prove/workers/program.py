@@ -16,15 +16,17 @@ from strands_dapr_session.testing.ledger import Ledger
 from strands_dapr_session.testing.model import ScriptedModel
 
 AGENT = "proof"
-SCRIPT: list[Any] = [
-    [("work", {"n": 1}), ("work", {"n": 2}), ("work", {"n": 3})],
-    [("work", {"n": 4})],
-    [("work", {"n": 5}), ("work", {"n": 6})],
-    "done",
-]
-"""Two batches and a single call, then the answer."""
+TURNS = ((1, 2, 3), (4,), (5, 6))
+"""Two batches of calls and a single one; then comes the answer."""
 
-CALLS = sum(len(turn) for turn in SCRIPT if isinstance(turn, list))
+CALLS = sum(map(len, TURNS))
+
+
+class _Script(dict[str, list[Any]]):
+    """The turns of a run, whose name is the prompt."""
+
+    def __missing__(self, run: str) -> list[Any]:
+        return [*([("work", {"run": run, "n": n}) for n in turn] for turn in TURNS), "done"]
 
 
 def main(given: list[str]) -> None:
@@ -39,15 +41,16 @@ def main(given: list[str]) -> None:
 
     def build(session_id: str, session_manager: DaprSessionManager) -> Agent:
         @tool
-        async def work(n: int) -> str:
+        async def work(run: str, n: int) -> str:
             """Work."""
             execution = uuid.uuid4().hex
-            ledger.note("start", run=session_id, n=n, execution=execution)
+            ledger.note("start", run=run, n=n, execution=execution)
             await asyncio.sleep(random.uniform(0.02, 0.8))
             return execution
 
+        del session_id  # the session manager knows it
         return Agent(
-            model=ScriptedModel(SCRIPT),
+            model=ScriptedModel(_Script()),
             tools=[work],
             session_manager=session_manager,
             agent_id=AGENT,

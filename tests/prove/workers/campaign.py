@@ -33,6 +33,8 @@ _QUEUE = 5
 """Runs in a row that are submitted to one session, every other time: each waits for those before it."""
 
 _KINDS = 4
+_FEW = 4
+"""Runs that are left to end in peace, once all are submitted."""
 
 
 @dataclass
@@ -155,7 +157,7 @@ def _go_through(world: _World, client: AgentClient, options: Namespace) -> list[
             time.sleep(0.2)  # the sidecar is away; to submit again is no other run
         now = time.monotonic()
         world.wake(now)
-        if now >= next_fault and (len(runs) < options.runs or len(world.faults) < _KINDS):
+        if now >= next_fault and (len(open_runs) > _FEW or len(runs) < options.runs or len(world.faults) < _KINDS):
             world.disturb()
             next_fault = now + world.chance.uniform(0.5, 1.5) * options.every
         time.sleep(0.05)

@@ -77,7 +77,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
         invocation.stop = None  # Strands has forgotten it, too
         invocation.progress.end_call(is_open=bool(recording.batch))
         return [*recording.changes(agent, thorough=True), recording.note_status(INTERRUPTED)]
-    prompt = None if resume is invocation.next_prompt or recording.visit is not None else as_messages(resume)
+    prompt = None if resume is invocation.next_prompt else as_messages(resume)
     if prompt is not None:
         invocation.go_on_with(prompt)
         recording.owed = True

@@ -78,7 +78,7 @@ def open_invocation(
         if recording.hands_out and last is not None and last.finished:
             recording.replay = _last_result(recording, last)
             return None
-        return _open_visit(recording, event, last)
+        return _continued(recording, event, last) or _open_visit(recording, event, last)
     found = _continued(recording, event, last) or _open_call(recording, event, key, last, finished)
     owed.found()
     return found
@@ -127,7 +127,10 @@ def _new(recording: Recording, key: str | None, prompt: Messages) -> Invocation:
 def _continued(recording: Recording, event: BeforeInvocationEvent, last: InvocationView | None) -> Invocation | None:
     """Find the invocation whose call goes on with another prompt, if it does."""
     waiting, recording.to_continue = recording.to_continue, None
-    if waiting is None or last is None or last.finished or last.id != waiting.invocation.id:
+    if waiting is None:
+        return None
+    # What runs in a visit has had the journal all the time, and the view was read before.
+    if recording.visit is None and (last is None or last.finished or last.id != waiting.invocation.id):
         return None
     waiting.invocation.prompt = list(event.messages or [])
     waiting.invocation.resumed = False

@@ -142,6 +142,8 @@ class Borrower:
     async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:  # noqa: ARG002
         """Restore the agent if this visit is to go on. See `Ownership.begin`."""
         await recording.check()
+        if recording.to_continue is not None:
+            return View()
         view = recording.found.take(recording.scope)
         if not is_owed(view, recording.scope, recording.visit, key=recording.name):
             if self.is_reset:
@@ -160,7 +162,8 @@ class Borrower:
             recording.documents.take(totals)
             self._keep([*last, *totals])
             return
-        recording.journal.mistrust()
+        if recording.to_continue is None:
+            recording.journal.mistrust()
         if recording.journal.owned:
             recording.journal.append(*last)
 

@@ -116,6 +116,8 @@ class CallInside(Borrower):
     async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:  # noqa: ARG002
         """Restore the agent if it was called here with the same prompt before. See `Ownership.begin`."""
         await recording.check()
+        if recording.to_continue is not None:
+            return View()
         was_here = recording.found.has_taken(recording.scope)
         view = recording.found.take(recording.scope)
         scope = view.scope(recording.scope)
@@ -172,6 +174,9 @@ class AttachedHooks(HookProvider):
         scope = self._scopes.get(event.agent)
         if scope is None:
             return
+        bound = self._recordings.find(event.agent)
+        if bound is not None and bound.to_continue is not None and bound.to_continue.is_same_call(event.agent):
+            return  # a hook lets the call go on
         place = _place.get()
         if place is None or not place.journal.owned:
             self._recordings.unbind(event.agent)  # called on its own

@@ -192,10 +192,13 @@ class Orchestration:
     async def _after_run(self, event: AfterMultiAgentInvocationEvent) -> None:  # noqa: ARG002
         """Write down how the run ended; the caller gets its result after that."""
         async with self._ending:
-            if self.run is not None:
-                await self.run.under_way.stop()
-                self._end_left(self.run)
-            await self._end()
+            try:
+                if self.run is not None:
+                    await self.run.under_way.stop()
+            finally:
+                if self.run is not None:
+                    self._end_left(self.run)
+                await self._end()
 
     def _end_left(self, run: Run) -> None:
         """Write down what became of the node of a swarm whose caller has left it: of that Strands tells us at any time.
@@ -263,8 +266,12 @@ class Orchestration:
     async def _before_node(self, event: BeforeNodeCallEvent) -> None:
         """Write down a batch when the first of its nodes begins, and prepare the node."""
         run = self.run
+        if self._ending.is_taken or (run is None and self.is_root):
+            raise asyncio.CancelledError  # its caller has left, and Strands has not stopped it yet
         if run is None:
             return
+        if not isinstance(self.shape, SwarmShape):
+            run.under_way.add_task()
         try:
             async with run.lock:
                 await asyncio.sleep(0)  # all nodes of the batch have asked after this, or are marked as under way

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
 
 class UnderWay:
@@ -53,18 +53,45 @@ class UnderWay:
         return undo
 
     async def stop(self) -> None:
-        """End all of it, and wait until it has ended. What has ended already is left alone."""
-        tasks = self._tasks - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """End all of it, and wait until it has ended. What has ended already is left alone.
+
+        Raises:
+            CancelledError: The current task was cancelled meanwhile. It has waited nevertheless.
+        """
+        waiting = _Waiting()
+        while tasks := self._tasks - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await waiting.until_done(tasks)
         for stream in self._streams:
             if getattr(stream, "ag_frame", None) is not None:
-                await _cancel(stream)
+                await _cancel(stream, waiting)
+        waiting.check()
 
 
-async def _cancel(stream: AsyncIterator[Any]) -> None:
+class _Waiting:
+    """Waits for tasks whatever happens: Strands cancels nodes once more while they end."""
+
+    def __init__(self) -> None:
+        self._cancelled: asyncio.CancelledError | None = None
+
+    async def until_done(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Wait until tasks are done."""
+        left = set(tasks)
+        while left:
+            try:
+                _, left = await asyncio.wait(left)
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+                left = {task for task in left if not task.done()}
+
+    def check(self) -> None:
+        """Be cancelled now, if that was tried meanwhile."""
+        if self._cancelled is not None:
+            raise self._cancelled
+
+
+async def _cancel(stream: AsyncIterator[Any], waiting: _Waiting) -> None:
     """End a stream that nobody reads, from the inside.
 
     To close it would end it from the outside: an agent would count as ended while its tools go on. So it is read on,
@@ -72,9 +99,10 @@ async def _cancel(stream: AsyncIterator[Any]) -> None:
     """
     while True:
         step = asyncio.ensure_future(_read(stream))
-        await asyncio.sleep(0)  # a task that has not begun would not cancel anything
+        # A task that has not begun would not cancel anything.
+        await waiting.until_done([asyncio.ensure_future(asyncio.sleep(0))])
         step.cancel()
-        await asyncio.wait([step])
+        await waiting.until_done([step])
         if step.cancelled() or step.exception() is not None or not step.result():
             return
 

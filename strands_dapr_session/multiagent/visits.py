@@ -81,8 +81,6 @@ class Visits:
         """
         node = self._shape.orchestrator.nodes[node_id]
         self.tallies.count(node_id, self._what_happens(run, node_id))
-        if not isinstance(self._shape, SwarmShape):
-            run.under_way.add_task()
         if node_id in run.finished:
             self._replay(run, node_id, node)
             return

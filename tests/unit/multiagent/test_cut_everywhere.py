@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -10,8 +11,9 @@ from unittest import mock
 import pytest
 from pydantic import BaseModel
 from strands import Agent, ToolContext, tool
+from strands.hooks import AfterInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
-from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
+from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.journal import committer
@@ -104,6 +106,50 @@ def swarm(store: StateStore, ran: list[str]) -> Any:
     return Swarm(nodes, id="g", session_manager=DaprSessionManager("s", store=store, on_busy="steal"))
 
 
+class Coach(MultiAgentBase):
+    """A node of the user's that asks an attached agent."""
+
+    id = "coach"
+
+    def __init__(self, player: Agent) -> None:
+        self._player = player
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **_: Any) -> MultiAgentResult:  # noqa: ARG002
+        """Ask it twice."""
+        first = await self._player.invoke_async("Play.")
+        second = await self._player.invoke_async(f"Again: {first}")
+        return MultiAgentResult(Status.COMPLETED, {"player": NodeResult(second, status=Status.COMPLETED)})
+
+
+def going_on(store: StateStore, ran: list[str]) -> Any:
+    """A node, an agent that it uses as a tool, and an attached one, each with a hook that lets its call go on."""
+
+    def again(event: AfterInvocationEvent) -> None:
+        asked = sum("toolUse" in block for message in event.agent.messages for block in message["content"])
+        if event.result is not None and asked < 2:
+            event.resume = f"once more, after {asked}"
+
+    manager = DaprSessionManager("s", store=store, on_busy="steal")
+    helper = agent("helper", ran, [[("work", {"number": 7})], "helped"], description="Helps.")
+    player = agent("player", ran, [[("work", {"number": 8})], "played"])
+    manager.attach(player, "player")
+    turns = [[("work", {"number": 1}), ("helper", {"input": "help"})], "done b"]
+    nodes: dict[str, Any] = {
+        "a": agent("a", ran, [[("work", {"number": 2})], "done a"]),
+        "b": agent("b", ran, turns, tools=[helper.as_tool()]),
+        "d": Coach(player),
+        "e": agent("e", ran, ["done e"]),
+    }
+    builder = GraphBuilder()
+    for name, node in nodes.items():
+        builder.add_node(node, name)
+    for one, other in itertools.pairwise("abde"):
+        builder.add_edge(one, other)
+    for each in (nodes["a"], helper, player):
+        each.add_hook(again, AfterInvocationEvent)
+    return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+
 def film(build: Build) -> tuple[list[dict[str, Any]], Any, list[str]]:
     """Run from beginning to end; get what the store held after each write, the outcome, and what tools did."""
     frames: list[dict[str, Any]] = []
@@ -149,7 +195,7 @@ def recorded(store: StateStore) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("build", [graph, swarm], ids=["graph", "swarm"])
+@pytest.mark.parametrize("build", [graph, swarm, going_on], ids=["graph", "swarm", "going on"])
 def test_a_cut_makes_no_difference(build: Build) -> None:
     frames, expected, _ = film(build)
     assert expected["status"] == Status.COMPLETED

@@ -266,8 +266,3 @@ def _tell_resiliency(metadata: Any) -> None:
             metadata.id,
             names,
         )
-
-
-async def in_loop_of_sdk(coro: Any) -> Any:
-    """Await something of the I/O loop from the SDK's loop. If that ends, what it waited for goes on."""
-    return await asyncio.shield(asyncio.ensure_future(io_thread.run(coro)))

@@ -22,7 +22,7 @@ from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.workflow import documents
 from strands_dapr_session.workflow.attending import Attending
 from strands_dapr_session.workflow.crew import Card, Crew
-from strands_dapr_session.workflow.engine import Engine, in_loop_of_sdk, sidecar_of
+from strands_dapr_session.workflow.engine import Engine, sidecar_of
 from strands_dapr_session.workflow.keys import speaker_key
 from strands_dapr_session.workflow.runs import Runs
 from strands_dapr_session.workflow.settings import WorkerSettings
@@ -209,8 +209,8 @@ class AgentWorker:
         try:
             attending = io_thread.run_sync(self._open())
 
-            async def attend(invocation_id: str) -> str:
-                return str(await in_loop_of_sdk(attending.attend(invocation_id)))
+            async def attend(invocation_id: str) -> str:  # on a loop of the SDK's; what it waits for outlives that
+                return str(await io_thread.run(attending.attend(invocation_id)))
 
             # More may be offered than are run at a time: what another worker has in hand costs this one nothing.
             self._runtime = self._engine.serve(attend, places=100 * self._settings.max_concurrent_runs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from strands_dapr_session import AgentClient, AgentWorker, WorkflowUnavailableEr
 from strands_dapr_session.stores.dapr.sidecar import CallFailed
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.workflow import engine as engine_module
-from strands_dapr_session.workflow.engine import Engine, in_loop_of_sdk, sidecar_of
+from strands_dapr_session.workflow.engine import Engine, sidecar_of
 from strands_dapr_session.workflow.orchestration import ANSWERED, WORKFLOW
 
 
@@ -295,20 +294,3 @@ def test_a_sidecar_that_gives_no_work_is_an_error(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(WorkflowUnavailableError, match=r"127.0.0.1:1 gives no work: no hello"):
         engine.serve(attend, 7)
-
-
-@pytest.mark.newest_dependencies
-async def test_what_the_sdk_stops_waiting_for_goes_on() -> None:
-    may_end, ended = threading.Event(), threading.Event()
-
-    async def work() -> None:
-        await asyncio.to_thread(may_end.wait)
-        ended.set()
-
-    waiting = asyncio.ensure_future(in_loop_of_sdk(work()))
-    await asyncio.sleep(0.01)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    may_end.set()
-    assert await asyncio.to_thread(ended.wait, 30)

@@ -19,10 +19,10 @@ NEVER = Kill("store", 0, "before")
 TOGETHER = {
     "sequential": 11,
     "parallel": 11,
-    "approving": 13,
+    "approving": 23,
     "window_every_second_turn": 17,
     "two_prompts": 17,
-    "packing": 37,
+    "packing": 97,
 }
 
 

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from strands_dapr_session.errors import DamagedDataError, UnencodableValueError
@@ -264,6 +264,7 @@ def test_the_value_is_captured_when_it_is_packed() -> None:
     assert unpack_value(packed) == {"a": [1]}
 
 
+@settings(max_examples=30)  # the values are those of the tests above; here it is how they are laid one beside the other
 @given(st.lists(values, max_size=6), st.integers(0, 5))
 def test_many_values_are_those_that_each_is_alone(several: list[Any], place: int) -> None:
     packed = [pack_value(value) for value in several]

@@ -290,9 +290,11 @@ async def test_transient_failures_of_reads_are_retried(store: DaprStore, sidecar
     codes = [Code.UNAVAILABLE, Code.INTERNAL, Code.UNKNOWN, None]
     for method in ("GetState", "GetBulkState", "DeleteBulkState"):
         sidecar.failures[method].extend(Failure(code) for code in codes)
-    assert await io_thread.run(store.get("k")) is not None
-    assert len(await io_thread.run(store.get_many(["k", "l"]))) == 1
-    await io_thread.run(store.delete_many(["k"]))
+    impatient = DaprStore("statestore", address_of(store), retry=PATIENT, timeout=0.2)
+    await io_thread.run(impatient.open())
+    assert await io_thread.run(impatient.get("k")) is not None
+    assert len(await io_thread.run(impatient.get_many(["k", "l"]))) == 1
+    await io_thread.run(impatient.delete_many(["k"]))
     assert not sidecar.values
 
 
@@ -581,26 +583,28 @@ def self_signed(directory: Path) -> tuple[bytes, bytes]:
     return key.read_bytes(), certificate.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "form", ["https://localhost:{port}", "localhost:{port}?tls=true", "dns:localhost:{port}?tls=true"]
-)
-async def test_tls(sidecar: FakeSidecar, tmp_path: Path, form: str) -> None:
+async def test_tls(sidecar: FakeSidecar, tmp_path: Path) -> None:
     credentials = grpc.ssl_server_credentials([self_signed(tmp_path)])
     script = """
+import os, sys
 from strands_dapr_session import io_thread
-from strands_dapr_session.stores import open_store
-io_thread.run_sync(open_store("dapr://statestore?retry_seconds=1").open())
+from strands_dapr_session.stores.dapr import DaprStore
+from strands_dapr_session.stores.retry import RetryPolicy
+for endpoint in sys.argv[1:]:
+    os.environ["DAPR_GRPC_ENDPOINT"] = endpoint
+    io_thread.run_sync(DaprStore("statestore", retry=RetryPolicy(budget=1)).open())
 """
 
     async def use() -> None:
         async with served(sidecar, credentials) as address:
-            endpoint = form.format(port=address.rpartition(":")[2])
+            host = f"localhost:{address.rpartition(':')[2]}"
+            endpoints = [f"https://{host}", f"{host}?tls=true", f"dns:{host}?tls=true"]
             # gRPC reads what it trusts once in a process.
-            trusted = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "certificate.pem")}
-            environment = os.environ | trusted | {"DAPR_GRPC_ENDPOINT": endpoint}
+            environment = os.environ | {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "certificate.pem")}
             client = await asyncio.to_thread(
-                subprocess.run, [sys.executable, "-c", script], env=environment, timeout=60
+                subprocess.run, [sys.executable, "-c", script, *endpoints], env=environment, timeout=60
             )
             assert client.returncode == 0
 
     await io_thread.run(use())
+    assert [name for name, _ in sidecar.calls] == ["GetMetadata"] * 3

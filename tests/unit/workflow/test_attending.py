@@ -19,7 +19,7 @@ from strands_dapr_session.testing.model import ScriptedModel
 from strands_dapr_session.workflow.attending import Attending
 from strands_dapr_session.workflow.crew import Card, Crew
 from strands_dapr_session.workflow.endings import Held
-from strands_dapr_session.workflow.execution import Finished, Stopped
+from strands_dapr_session.workflow.execution import Asking, Finished, Stopped
 from strands_dapr_session.workflow.offers import Offers
 from strands_dapr_session.workflow.runs import Claim, Runs
 from strands_dapr_session.workflow.settings import WorkerSettings
@@ -582,6 +582,27 @@ async def test_another_claim_of_the_same_worker_is_looked_at_anew(monkeypatch: p
     assert isinstance(await scene.attending.adopt("run"), Held)
     await scene.runs.change("run", lambda now: now.let_go("failed").begun(ALIVE, "another claim", 2.0))
     assert isinstance(await scene.attending.adopt("run"), Held)  # its card may not name this one yet
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        (Finished({}), ["wake"]),
+        (Asking(({"id": "i"},)), ["schedule", "wake"]),
+        (Stopped("drain"), ["schedule"]),
+    ],
+    ids=["over", "asks", "due"],
+)
+async def test_the_workflow_of_a_run_that_came_without_it_is_to_stand_like_the_run(
+    attempts: Attempts, ending: Any, told: list[str]
+) -> None:
+    scene = Scene({"agent": print})
+    await scene.run("run", RunState())
+    scene.attending.adopt_soon("run")
+    (attempt,) = await attempts.wait()
+    attempt.ending.set_result(ending)
+    await scene.settle()
+    assert scene.engine.told == told
 
 
 async def test_what_is_no_longer_this_workers_is_stopped(attempts: Attempts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import tempfile
@@ -41,7 +42,11 @@ class Place:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    server = ForkServer(["tests.crash.programs", "tests.crash.random_orchestrations"])
+    """A server that has imported every program: what a life imports by itself costs it twenty times what it lives."""
+    modules = ["tests.crash.programs", "tests.crash.durable_programs", "tests.crash.random_orchestrations"]
+    if importlib.util.find_spec("strands.interventions"):
+        modules.append("tests.crash.newer_programs")
+    server = ForkServer(modules)
     yield server
     server.close()
 

@@ -204,7 +204,7 @@ class Root:
         try:
             await self.journal.release(*last)
         except BaseException:
-            self.journal.abandon()
+            self._lose()
             raise
 
     async def _fail_if_lost(self) -> None:
@@ -212,10 +212,16 @@ class Root:
         try:
             await self.journal.barrier()
         except DurableSessionError:
-            self.journal.abandon()
+            self._lose()
             raise
         except RuntimeError:
             return  # it was released before
+
+    def _lose(self) -> None:
+        """Forget the journal, and distrust the agents: questions that they asked, for example, may not be recorded."""
+        self.journal.abandon()
+        for recording, _ in self._agents:
+            recording.stale = True
 
     async def give_up(self, key: str | None = None) -> None:
         """Give an unfinished run up: the next call begins anew.

@@ -229,9 +229,14 @@ def _run_sync(coro: Coroutine[Any, Any, Any]) -> Any:
     task = process.io_loop.create_task(coro)
     process.io_loop.call_soon(lambda: None)
     loop.is_blocked = True
+    # Strands builds orchestrators in an event loop of a thread of its own. Generators of others that begin meanwhile
+    # are not that loop's, which closes all of its own when it ends.
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=_finalize)
     try:
         process.world.run(lambda: task.done() or process.is_dead)
     finally:
+        sys.set_asyncgen_hooks(*hooks)
         loop.is_blocked = False
     if process.is_dead:
         raise _DeadError

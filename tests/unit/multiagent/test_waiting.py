@@ -15,7 +15,13 @@ from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 from strands.telemetry.metrics import EventLoopMetrics
 
-from strands_dapr_session import DaprSessionManager, InvocationConflictError, StoreUnavailableError
+from strands_dapr_session import (
+    DaprSessionManager,
+    InvocationConflictError,
+    StoreUnavailableError,
+    UnfinishedRunError,
+    strands_compat,
+)
 from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
@@ -230,6 +236,49 @@ def test_answers_are_taken_again_wherever_the_store_went_away(kind: str, fault: 
         assert result.status == Status.COMPLETED, f"away from call {number} on"
         assert world.view().scope("").invocation.finished
         assert set(world.answers) == {"yes"}
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm", "nested"])
+@pytest.mark.parametrize("fault", [LoseRequest(), LoseReply()], ids=["request lost", "reply lost"])
+@pytest.mark.parametrize("says", ["the task", "nothing", "the answers first"])
+def test_a_question_is_asked_again_unless_it_was_recorded_wherever_the_store_went_away(
+    kind: str, fault: Fault, says: str
+) -> None:
+    """By a live graph or swarm, whose call failed."""
+    for number in itertools.count():
+        world = World()
+        orchestrator = world.build(kind)
+        world.store.plan = outage_from(len(world.store.calls) + number, fault)
+        try:
+            orchestrator("T")
+        except StoreUnavailableError:
+            world.store.plan = lambda _: None
+        else:
+            assert number > 6  # it makes no more calls of the store
+            return
+        scope = world.view().scope("")
+        if scope.invocation is None and says == "nothing":
+            continue
+        is_recorded = bool(scope.notes) and unpack_value(scope.notes["status"])["state"] == "interrupted"
+        if says == "the answers first" and not is_recorded and answers_seen(orchestrator):
+            with pytest.raises(UnfinishedRunError, match="has not finished the task 'T'"):
+                orchestrator(answers_seen(orchestrator))
+        if is_recorded:
+            if says != "the answers first":
+                with pytest.raises(TypeError, match="must resume from interrupt"):
+                    orchestrator(None if says == "nothing" else "T")
+            answers = answers_seen(orchestrator)
+        else:
+            answers = said_yes(orchestrator(None if says == "nothing" else "T"))
+        assert orchestrator(answers).status == Status.COMPLETED, f"away from call {number} on"
+        assert world.answers == ["yes"]
+
+
+def answers_seen(orchestrator: Any) -> Any:
+    """Answer what a graph or swarm shows to wait for, without having asked its caller."""
+    waits = strands_compat.orchestrator_interrupts(orchestrator)
+    ids = waits["interrupts"] if waits["activated"] else []
+    return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in ids]
 
 
 @pytest.mark.parametrize("kind", ["graph", "swarm"])

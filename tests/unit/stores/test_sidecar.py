@@ -273,7 +273,14 @@ async def test_only_a_token_that_there_is_is_sent(
     assert scene.channels[0].metadata == [(("dapr-api-token", token),) if token else ()]
 
 
-@pytest.mark.parametrize(("text", "proxy"), [("127.0.0.1:1", 0), ("unix:/tmp/s", 0), ("dapr.example.org:1", 1)])
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("127.0.0.1:1", 0),
+        pytest.param("unix:/tmp/s", 0, marks=pytest.mark.newest_dependencies),  # older SDKs know no such address
+        ("dapr.example.org:1", 1),
+    ],
+)
 def test_no_proxy_stands_before_a_sidecar_of_this_machine(
     text: str, proxy: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from strands import Agent
+from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder, Swarm
 
-from strands_dapr_session import DaprSessionManager, RunFailedError, SessionBusyError, UnfinishedRunError
+from strands_dapr_session import (
+    ConfigurationError,
+    DaprSessionManager,
+    RunFailedError,
+    SessionBusyError,
+    UnfinishedRunError,
+)
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
-from strands_dapr_session.workflow.execution import Execution, Finished, Raised, Stopped
+from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
 from strands_dapr_session.workflow.runs import Claim
 from strands_dapr_session.workflow.state import Request, RunState
 
@@ -151,3 +157,194 @@ async def test_what_cannot_be_built_is_not_given_up() -> None:
     ending = await execution.run()
     assert isinstance(ending, Raised)
     assert str(ending.error) == "no agent for s"
+
+
+# -- being stopped ----------------------------------------------------------------------------------------------------
+
+
+class Agents:
+    """Agents whose tool waits, and what became of them."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.has_begun, self.may_end, self.left = threading.Event(), threading.Event(), threading.Event()
+        self.minds = True
+        self.ran: list[str] = []
+
+    def build(self, session_id: str) -> Agent:
+        @tool
+        async def work() -> str:
+            """Work."""
+            self.ran.append("work")
+            self.has_begun.set()
+            while not self.may_end.is_set():
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    if self.minds:
+                        raise
+            return "worked"
+
+        @tool
+        def labour() -> str:
+            """Work in a thread."""
+            self.ran.append("labour")
+            self.has_begun.set()
+            self.may_end.wait(60)
+            self.left.set()
+            return "laboured"
+
+        @tool
+        async def leave() -> str:
+            """Leave something running."""
+
+            async def run_on() -> None:
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    self.left.set()
+
+            self.ran.append("leave")
+            self.task = asyncio.ensure_future(run_on())
+            await asyncio.sleep(0)
+            return "left"
+
+        @tool(context=True)
+        def ask(tool_context: ToolContext) -> str:
+            """Ask."""
+            return str(tool_context.interrupt("may I", reason="it is late"))
+
+        script: dict[str, Any] = {name: [[(name, {})], "done"] for name in ("work", "labour", "leave", "ask")} | {
+            "say": ["said"]
+        }
+        manager = DaprSessionManager(session_id, store=self.store, on_busy="raise")
+        tools = [work, labour, leave, ask]
+        return Agent(model=ScriptedModel(script), tools=tools, session_manager=manager, callback_handler=None)
+
+    def execution(self, prompt: str, name: str | None = None, questions: tuple[Any, ...] = ()) -> Execution:
+        async def prepare(_: Any) -> tuple[Any, ...]:
+            return questions
+
+        claim = Claim(name or prompt, "token", Request("agent", "s", prompt), BEGUN, prompt)
+        return Execution(claim, self.build, prepare)
+
+    async def begin(self, prompt: str) -> tuple[Execution, asyncio.Future[Any]]:
+        """Begin with a run, and wait until its tool has begun."""
+        execution = self.execution(prompt)
+        ending = asyncio.ensure_future(execution.run())
+        assert await asyncio.to_thread(self.has_begun.wait, 60)
+        return execution, ending
+
+
+@pytest.fixture
+def agents() -> Iterator[Agents]:
+    made = Agents()
+    yield made
+    made.may_end.set()
+
+
+@pytest.mark.parametrize("reason", ["drain", "lost"])
+async def test_who_is_stopped_ends_where_it_is_and_another_attempt_goes_on(agents: Agents, reason: Any) -> None:
+    execution, ending = await agents.begin("work")
+    execution.stop(reason)
+    execution.stop("cancel")  # the first reason counts
+    assert await ending == Stopped(reason)
+    execution.stop("cancel")
+    agents.may_end.set()
+    assert isinstance(await agents.execution("work").run(), Finished)
+    assert agents.ran == ["work"] * 2
+    assert len(Journal(agents.store, "s", "default").load_sync().scope("").ordinals) == 4
+
+
+async def test_a_tool_in_a_thread_holds_nobody_up(agents: Agents) -> None:
+    execution, ending = await agents.begin("labour")
+    execution.stop("drain")
+    assert await asyncio.wait_for(ending, 30) == Stopped("drain")
+    assert not agents.left.is_set()
+
+
+async def test_a_cancelled_agent_stops_by_itself_and_leaves_its_session_free(agents: Agents) -> None:
+    execution, ending = await agents.begin("labour")
+    execution.stop("cancel")
+    agents.may_end.set()
+    assert await ending == Stopped("cancel")
+    last = Journal(agents.store, "s", "default").load_sync().scope("").invocation
+    assert last is not None
+    assert (last.key, last.outcome) == ("labour", "cancelled")
+    assert isinstance(await agents.execution("say").run(), Finished)
+
+
+async def test_a_cancelled_agent_that_does_not_stop_is_stopped_and_given_up(
+    agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strands_dapr_session.workflow.execution._PATIENCE_AFTER_CANCEL", 0.05)
+    execution, ending = await agents.begin("work")
+    execution.stop("cancel")
+    assert await ending == Stopped("cancel")
+    assert isinstance(await agents.execution("say").run(), Finished)
+    assert agents.ran == ["work"]  # nobody went on with it
+
+
+async def test_who_is_stopped_before_it_began_is_not_called(agents: Agents) -> None:
+    execution = agents.execution("work")
+    execution.stop("drain")
+    assert await execution.run() == Stopped("drain")
+    assert agents.ran == []
+
+
+async def test_what_an_agent_leaves_running_is_cancelled(agents: Agents) -> None:
+    assert isinstance(await agents.execution("leave").run(), Finished)
+    assert await asyncio.to_thread(agents.left.wait, 30)
+
+
+# -- what came of it --------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_goes_by_its_id_in_the_journal(agents: Agents) -> None:
+    assert isinstance(await agents.execution("say", "run-7").run(), Finished)
+    assert list(Journal(agents.store, "s", "default").load_sync().finished) == ["run-7"]
+
+
+async def test_questions_are_handed_on(agents: Agents) -> None:
+    ending = await agents.execution("ask").run()
+    assert isinstance(ending, Asking)
+    ((id_, name, reason),) = [tuple(each.values()) for each in ending.interrupts]
+    assert (name, reason) == ("may I", "it is late")
+    assert id_
+
+
+async def test_an_agent_that_has_questions_already_is_not_called(agents: Agents) -> None:
+    ending = await agents.execution("work", questions=({"id": "i"},)).run()
+    assert ending == Asking(({"id": "i"},))
+    assert agents.ran == []
+
+
+def of_another_session(agents: Agents) -> Any:
+    return agents.build("another")
+
+
+def of_no_session(_: Agents) -> Any:
+    return Agent(model=ScriptedModel(["done"]), callback_handler=None)
+
+
+def of_no_kind(_: Agents) -> Any:
+    return "an agent"
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (of_another_session, "one of the session 'another', but was called for 's'"),
+        (of_no_session, "without session_manager=DaprSessionManager"),
+        (of_no_kind, "returned str: it must return an Agent, a Graph or a Swarm"),
+    ],
+)
+async def test_what_could_not_be_resumed_is_refused(agents: Agents, build: Any, why: str) -> None:
+    async def prepare(_: Any) -> tuple[()]:
+        raise AssertionError("it is not to be called")
+
+    claim = Claim("run", "token", Request("agent", "s", "say"), BEGUN, "say")
+    ending = await Execution(claim, lambda _: build(agents), prepare).run()
+    assert isinstance(ending, Raised)
+    assert isinstance(ending.error, ConfigurationError)
+    assert why in str(ending.error)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal.worker import Identity, this_process
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.frames import seal
@@ -185,3 +186,31 @@ async def test_a_card_that_was_asked_for_before_a_claim_says_nothing_of_it(clock
     await crew.look()
     assert crew.has_let_go(other.name, "another run", clock.now - 0.25)
     assert not crew.has_let_go(other.name, "run-1", clock.now - 0.25)
+
+
+@pytest.mark.parametrize(
+    "card", [[], ["x"], {"worker": "x"}, [1, 2, "app", [], [], 3.0], [1, "w", "app", "agents", [], 3.0]]
+)
+async def test_a_card_that_is_none_hides_nobody_else(clock: Clock, card: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    crew, odd, other = crew_of(store), Other(store), Other(store)
+    for each in (odd, other):
+        await each.join()
+    entry = await store.get(odd.key)
+    assert entry is not None
+    await store.replace(odd.key, seal(odd.key, pack_value([b"", card])), entry.etag)
+    await crew.look()
+    assert "a worker's card cannot be read" in caplog.text
+    dead: list[Card] = []
+    for _ in range(4):
+        clock.now += 1
+        dead = await crew.look()
+    assert {each.worker: each.runs for each in dead} == {odd.name: (), other.name: ("run-1",)}
+
+
+async def test_a_list_of_workers_that_is_none_is_told() -> None:
+    store = MemoryStore()
+    await documents.change(store, WORKERS, lambda _: ["w"])
+    for look in (crew_of(store).look, lambda: list_cards(store)):
+        with pytest.raises(DamagedDataError, match="not a list of workers"):
+            await look()

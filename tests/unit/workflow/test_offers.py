@@ -74,3 +74,27 @@ async def test_damage_is_told_and_hides_nothing_else(value: object, caplog: pyte
     assert caplog.text.count("runs that are laid out cannot be read") == 16
     with pytest.raises(DamagedDataError, match="not a list of runs"):
         await offers.lay_out("a", "run")
+
+
+@pytest.mark.parametrize(("told", "at_once"), [(True, False), (False, True)])
+async def test_what_dapr_has_not_heard_of_is_to_be_taken_at_once(*, told: bool, at_once: bool) -> None:
+    offers = Offers(MemoryStore())
+
+    async def tell() -> bool:
+        return told
+
+    assert await offers.lay_out_and_tell("a", "run", tell())
+    assert {name: each.at_once for name, each in (await offers.look(["a"]))["a"].items()} == {"run": at_once}
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_is_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, *, told: bool) -> None:
+    monkeypatch.setattr(offers_module, "_MOST", 1)
+    monkeypatch.setattr(offers_module, "_SHARDS", 1)
+    offers = Offers(MemoryStore())
+    await offers.lay_out("a", "another")
+
+    async def tell() -> bool:
+        return told
+
+    assert await offers.lay_out_and_tell("a", "run", tell()) is told  # it is full: only Dapr may have it

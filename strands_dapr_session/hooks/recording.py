@@ -257,10 +257,15 @@ class Recording:
 
 
 class Recordings:
-    """The agents of one session manager, each with its place in a journal."""
+    """The agents of one session manager, each with its place in a journal.
+
+    Attributes:
+        attached: Agents that code of users calls, and the names that they are attached under.
+    """
 
     def __init__(self, begin: Callable[[Agent], Recording]) -> None:
         """Use `begin` to make the recording of an agent that is seen for the first time."""
+        self.attached: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
         self._begin = begin
         self._by_agent: weakref.WeakKeyDictionary[Agent, Recording] = weakref.WeakKeyDictionary()
         self._ids: set[str] = set()

@@ -21,15 +21,16 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.checks import read_prompt, read_status
-from strands_dapr_session.hooks.invocation import same_prompt
+from strands_dapr_session.hooks.invocation import INTERRUPTED, same_prompt
 from strands_dapr_session.hooks.ownership import Borrower, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import InvocationFinished, ScopeClosed
 from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from strands.hooks import HookRegistry
     from strands.types.content import Messages
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
     from strands_dapr_session.records.records import Record
+    from strands_dapr_session.records.view import ScopeView
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Place:
         visit: Names the visit or the call; the same until it finishes.
         outer: The place in which this one is.
         calls: How often each agent was called so far.
+        asking: The calls in which agents wait for answers of a person, which the code has just been given.
         is_repeated: So far the calls were those that are recorded, as far as they are.
     """
 
@@ -63,16 +66,60 @@ class Place:
     visit: str
     outer: Place | None = None
     calls: Counter[str] = field(default_factory=Counter)
+    asking: dict[str, int] = field(default_factory=dict)
     is_repeated: bool = True
 
-    def next_call(self, scope: str) -> Recording:
-        """Begin to record the next call of an agent. Calls are told apart by their order."""
-        self.calls[scope] += 1
-        number = self.calls[scope]
-        path = f"{self.scope}/{quote(scope)}.{number}"
-        recording = Recording(self.journal, path, self.settings, CallInside(self), self.found)
-        recording.visit = f"{self.visit}:{scope}:{number}"
+    def next_call(self, scope: str, *, is_answer: bool = False) -> Recording:
+        """Begin to record the next call of an agent. Calls are told apart by their order.
+
+        Args:
+            scope: The name of the agent.
+            is_answer: It is no further call, but brings the answers that one waits for.
+        """
+        self.calls[scope] = self.asking[scope] if is_answer else self.calls[scope] + 1
+        return self._recording(scope, self.calls[scope], CallInside(self, is_answer=is_answer))
+
+    def _recording(self, scope: str, number: int, ownership: CallInside) -> Recording:
+        recording = Recording(self.journal, self._path(scope, number), self.settings, ownership, self.found)
+        recording.visit = self._visit(scope, number)
         return recording
+
+    def _path(self, scope: str, number: int) -> str:
+        return f"{self.scope}/{quote(scope)}.{number}"
+
+    def _visit(self, scope: str, number: int) -> str:
+        return f"{self.visit}:{scope}:{number}"
+
+    def await_answers(self, agents: Mapping[Agent, str], answered: set[str]) -> None:
+        """Let agents wait for answers again that the code is about to be given for them: no others are taken.
+
+        Args:
+            agents: The attached agents, and their names.
+            answered: The interrupts that are answered.
+
+        Raises:
+            DamagedDataError: What is recorded of an agent is not the state of one.
+        """
+        for agent, scope in agents.items():
+            number = self._call_that_asked(scope, answered)
+            if number:
+                self.asking[scope] = number
+                recording = self._recording(scope, number, CallInside(self))
+                agent.messages = []  # another process has none, and this one the same
+                restore_borrowed(recording, agent, self.found.view, may_wait=True)
+
+    def _call_that_asked(self, scope: str, answered: set[str]) -> int:
+        """Find the recorded call of an agent in which it asked what is answered; 0 if there is none."""
+        number, view = 1, self.found.view
+        while self._path(scope, number) in view.scopes:
+            part = view.scope(self._path(scope, number))
+            if part.invocation is not None:
+                status = read_status(part, key=self.journal.name)
+                asked = {*status.get("answers", ()), *_interrupts_in(part)}
+                if status.get("visit") == self._visit(scope, number) and asked & answered:
+                    return number
+            number += 1
+        return 0
 
     def closed(self) -> list[Record]:
         """List the records that end the scopes of the calls."""
@@ -81,6 +128,12 @@ class Place:
             for scope, count in self.calls.items()
             for number in range(1, count + 1)
         ]
+
+
+def _interrupts_in(scope: ScopeView) -> list[str]:
+    """List the interrupts that the recorded state of an agent tells of."""
+    packed = scope.documents.get("interrupt_state")
+    return [] if packed is None else list(unpack_value(packed)["interrupts"])
 
 
 _place: contextvars.ContextVar[Place | None] = contextvars.ContextVar("strands_dapr_session_place", default=None)
@@ -108,10 +161,11 @@ class CallInside(Borrower):
     Its end is recorded at once: what runs it goes on with the result.
     """
 
-    def __init__(self, place: Place) -> None:
-        """Own the agent for one call in `place`."""
+    def __init__(self, place: Place, *, is_answer: bool = False) -> None:
+        """Own the agent for one call in `place`, or, with answers, for the rest of one."""
         super().__init__(lambda _: None)
         self._place = place
+        self._is_answer = is_answer
 
     async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:  # noqa: ARG002
         """Restore the agent if it was called here with the same prompt before. See `Ownership.begin`."""
@@ -124,9 +178,11 @@ class CallInside(Borrower):
         status = read_status(scope, key=recording.name)
         if status.get("visit") == recording.visit and scope.invocation is not None:
             asked, _ = read_prompt(scope.invocation.prompt, key=recording.name)
-            self._place.is_repeated &= same_prompt(asked, recording.given)
+            self._place.is_repeated &= self._is_answer or same_prompt(asked, recording.given)
             if self._place.is_repeated:
-                restore_borrowed(recording, agent, view, may_wait=False)
+                may_wait = self._is_answer and status.get("state") == INTERRUPTED
+                agent.messages = [] if self._is_answer else agent.messages  # `Place.await_answers` has restored them
+                restore_borrowed(recording, agent, view, may_wait=may_wait)
                 recording.hands_out = True
                 return view
         if was_here or recording.scope in view.scopes:
@@ -148,7 +204,6 @@ class AttachedHooks(HookProvider):
     def __init__(self, recordings: Recordings) -> None:
         """Record in `recordings`."""
         self._recordings = recordings
-        self._scopes: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
         self._first: weakref.WeakKeyDictionary[Agent, tuple[Messages, Any]] = weakref.WeakKeyDictionary()
 
     def attach(self, agent: Agent, scope: str) -> None:
@@ -161,7 +216,7 @@ class AttachedHooks(HookProvider):
             raise ConfigurationError(f"{type(agent).__name__} cannot be attached: only a strands.Agent can")
         if strands_compat.has_own_session(agent):
             raise ConfigurationError(f"agent {agent.agent_id!r} has a session manager: it is recorded there already")
-        known = self._scopes.setdefault(agent, scope)
+        known = self._recordings.attached.setdefault(agent, scope)
         if known != scope or not scope:
             raise ConfigurationError(f"scope {scope!r}: agent {agent.agent_id!r} is attached as {known!r}")
         self._first.setdefault(agent, (copy.deepcopy(agent.messages), agent.state.get()))
@@ -171,7 +226,7 @@ class AttachedHooks(HookProvider):
         registry.add_callback(BeforeInvocationEvent, self._bind, order=HookOrder.SDK_FIRST - 1)
 
     def _bind(self, event: BeforeInvocationEvent) -> None:
-        scope = self._scopes.get(event.agent)
+        scope = self._recordings.attached.get(event.agent)
         if scope is None:
             return
         bound = self._recordings.find(event.agent)
@@ -181,8 +236,11 @@ class AttachedHooks(HookProvider):
         if place is None or not place.journal.owned:
             self._recordings.unbind(event.agent)  # called on its own
             return
-        if not place.calls[scope]:
+        is_answer = scope in place.asking and bool(strands_compat.interrupt_state(event.agent)["activated"])
+        if not place.calls[scope] and not is_answer:
             # A conversation lasts for one visit or tool call: a process that did not see the last one has none of it.
             messages, state = self._first[event.agent]
             event.agent.messages, event.agent.state = copy.deepcopy(messages), AgentState(state)
-        self._recordings.bind(event.agent, place.next_call(scope))
+        self._recordings.bind(event.agent, place.next_call(scope, is_answer=is_answer))
+        if is_answer:
+            del place.asking[scope]

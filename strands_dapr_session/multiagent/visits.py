@@ -133,10 +133,21 @@ class Visits:
 
     async def _begin_code(self, run: Run, node_id: str, executor: Any) -> None:
         root, scope = self._root, f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
-        attached.enter(Place(root.journal, root.settings, root.found, scope, run.token(node_id)))
+        place = Place(root.journal, root.settings, root.found, scope, run.token(node_id))
+        attached.enter(place)
+        if answered := self._answered(run, node_id):
+            place.await_answers(root.recordings.attached, answered)
         await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
         if node_id in run.repeated and not strands_compat.is_a(executor, Graph, Swarm):  # which keep theirs
             self._undo[node_id] = answer_again(executor, run.repeated.pop(node_id))
+
+    def _answered(self, run: Run, node_id: str) -> set[str]:
+        """List the interrupts with whose answers a node of the user's is called."""
+        if node_id in run.repeated:
+            return {each["interruptResponse"]["interruptId"] for each in run.repeated[node_id]}
+        interrupts = strands_compat.orchestrator_interrupts(self._shape.orchestrator)
+        asked = interrupts["context"].get(node_id) if interrupts["activated"] else None
+        return set(asked["interrupt_ids"]) if isinstance(asked, dict) and not asked.get("from_hook", True) else set()
 
     # -- further attempts ----------------------------------------------------------------------------------------
 

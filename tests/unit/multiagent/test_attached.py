@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
-from strands_dapr_session import ConfigurationError, DaprSessionManager
+from strands_dapr_session import ConfigurationError, DaprSessionManager, strands_compat
+from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import Delay, FaultyStore
@@ -196,3 +198,86 @@ def test_what_cannot_be_attached_is_refused() -> None:
         manager.attach(own, "own")
     with pytest.raises(ConfigurationError, match=r"only a strands\.Agent"):
         manager.attach("agent", "text")  # type: ignore[arg-type]
+
+
+class Passing(MultiAgentBase):
+    """Passes on what its agent asks a person, and what the person answers."""
+
+    id = "passing"
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **_: Any) -> MultiAgentResult:  # noqa: ARG002
+        answers = [block for block in task if "interruptResponse" in block]
+        result = await self._agent.invoke_async(answers or "Do it.")
+        if result.stop_reason != "interrupt" and "Check it" not in str(self._agent.messages):
+            result = await self._agent.invoke_async(f"Check it: {result}")
+        if result.stop_reason == "interrupt":
+            return MultiAgentResult(Status.INTERRUPTED, interrupts=list(result.interrupts or []))
+        return MultiAgentResult(Status.COMPLETED, {"n": NodeResult(result=result, status=Status.COMPLETED)})
+
+
+class Office:
+    """What survives a process: a store that keeps what it held after each write, and what a person was asked."""
+
+    def __init__(self, frame: dict[str, Any] | None = None) -> None:
+        inner = MemoryStore()
+        inner._entries.update(frame or {})
+        self.frames: list[dict[str, Any]] = []
+        self.store = FaultyStore(inner, on_applied=lambda _: self.frames.append(dict(inner._entries)))
+        self.answers: list[Any] = []
+
+    def graph(self) -> tuple[Any, Agent]:
+        @tool(context=True)
+        def ask(tool_context: ToolContext) -> str:
+            """Ask a person."""
+            self.answers.append(tool_context.interrupt("may I"))
+            return str(self.answers[-1])
+
+        manager = DaprSessionManager("s", store=self.store, on_busy="steal")
+        model = ScriptedModel([[("ask", {})], "done"], name="helper")
+        agent = Agent(model=model, tools=[ask], callback_handler=None)
+        manager.attach(agent, "helper")
+        builder = GraphBuilder()
+        builder.add_node(Passing(agent), "n")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build(), agent
+
+
+def finish(graph: Any, result: Any) -> Any:
+    """Say yes to whatever is asked."""
+    while result.status == Status.INTERRUPTED:
+        result = graph(
+            [{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts]
+        )
+    return result
+
+
+def test_answers_to_an_attached_agent_reach_it_in_any_process() -> None:
+    """Wherever the process ended: it goes on inside its batch of tools, with its whole conversation."""
+    whole = Office()
+    graph, agent = whole.graph()
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        result = finish(graph, graph("T"))
+    assert result.status == Status.COMPLETED
+    assert [len(messages) for messages in agent.model.calls] == [1, 3, 5, 7]  # type: ignore[attr-defined]
+    assert whole.answers == ["yes"] * 2
+    for number, frame in enumerate(whole.frames[:-1], 1):
+        cut = Office(frame)
+        again, helper = cut.graph()
+        found = finish(again, again("T" if again.state.status != Status.INTERRUPTED else still_asked(again)))
+        assert found.status == Status.COMPLETED, f"cut after write {number}"
+        assert set(cut.answers) <= {"yes"}
+        if helper.messages:  # otherwise the node had finished
+            assert said(helper) == said(agent), f"cut after write {number}"
+
+
+def said(agent: Agent) -> list[Any]:
+    """Show a conversation without the ids that Strands writes into it."""
+    return [(message["role"], message["content"]) for message in agent.messages]
+
+
+def still_asked(graph: Any) -> list[Any]:
+    """Answer what a restored graph waits for."""
+    waiting = strands_compat.orchestrator_interrupts(graph)["interrupts"]
+    return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in waiting]

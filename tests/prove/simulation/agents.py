@@ -256,7 +256,7 @@ def build(process: SimProcess, program: Program, session_id: str) -> Agent:
     manager = DaprSessionManager(
         session_id,
         store=process.store,
-        in_doubt={"charge": _reconciler(process) if program.policy == "reconcile" else program.policy},
+        in_doubt={"charge": reconciler(process) if program.policy == "reconcile" else program.policy},
         lease=program.lease,
         on_busy=program.on_busy,
     )
@@ -280,7 +280,9 @@ def build(process: SimProcess, program: Program, session_id: str) -> Agent:
     return agent
 
 
-def _reconciler(process: SimProcess) -> Any:
+def reconciler(process: SimProcess) -> Any:
+    """Make what finds out whether a tool that is in doubt has run."""
+
     def find_out(tool_use: Any) -> str | None:
         """Ask the one who would know: the ledger."""
         id_ = tool_use["toolUseId"]

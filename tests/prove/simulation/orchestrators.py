@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from strands import Agent
+from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.multiagent import GraphBuilder, Swarm
 
 from strands_dapr_session import DaprSessionManager
-from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, stream_of, work
+from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, put, reconciler, stream_of, work
 from tests.prove.simulation.process import SimProcess
 
 TASK = "the task"
@@ -31,6 +32,7 @@ class Node:
         nodes: What a graph or swarm consists of.
         edges: Of a graph: from and to. A node with several waits for all of them.
         helper: An agent that this one has as a tool.
+        window: How many messages an agent keeps; all if not given.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Node:
     nodes: tuple[Node, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
     helper: Node | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,11 @@ def make(seed: str) -> Program:
         root = _agent(chance, names, helper=True)
     else:
         root = _graph(chance, names, depth=1 if shape == "nested" else 0)
+    # Drawn apart, so that what older seeds made stays what it was but for this.
+    more = random.Random(f"more {seed}")
     return Program(
-        root,
+        _varied(more, root),
+        policy=more.choice(["rerun", "rerun", "reconcile"]),
         lease=chance.choice([1.0, 2.0, 3.0]),
         on_busy=chance.choice(["wait", "wait", "raise", "steal"]),
         compact_slots=chance.choice([2, 4, 32]),
@@ -94,6 +100,23 @@ def _agent(chance: random.Random, names: Any, *, helper: bool = False, last: str
     if helping is not None:
         turns.insert(0, [(helping.name, {"input": "help"}), ("work", {"n": 1, "ms": 5})])
     return Node(name, turns=(*turns, last or f"{name} is done"), helper=helping)
+
+
+def _varied(chance: random.Random, node: Node) -> Node:
+    """Let some agents keep something in their state, and some forget what is long ago."""
+    turns = tuple(
+        [("put" if name == "work" and chance.random() < 0.25 else name, given) for name, given in turn]
+        if isinstance(turn, list)
+        else turn
+        for turn in node.turns
+    )
+    return replace(
+        node,
+        turns=turns,
+        nodes=tuple(_varied(chance, each) for each in node.nodes),
+        helper=None if node.helper is None else _varied(chance, node.helper),
+        window=4 if chance.random() < 0.2 else None,
+    )
 
 
 def _graph(chance: random.Random, names: Any, depth: int) -> Node:
@@ -135,14 +158,20 @@ class NodeModel(SimulatedModel):
 
 def build(process: SimProcess, program: Program, session_id: str) -> Any:
     """Build it in a process."""
-    manager = DaprSessionManager(session_id, store=process.store, lease=program.lease, on_busy=program.on_busy)
+    manager = DaprSessionManager(
+        session_id,
+        store=process.store,
+        in_doubt={"charge": reconciler(process) if program.policy == "reconcile" else program.policy},
+        lease=program.lease,
+        on_busy=program.on_busy,
+    )
     manager._journal_settings = replace(manager._journal_settings, compact_slots=program.compact_slots, probe=False)
     return _build(process, program.root_node, manager)
 
 
 def _build(process: SimProcess, node: Node, manager: Any = None) -> Any:
     if node.kind == "agent":
-        tools: list[Any] = [copy.copy(each) for each in (work, charge, boom, ask)]
+        tools: list[Any] = [copy.copy(each) for each in (work, charge, boom, ask, put)]
         if node.helper is not None:
             tools.append(_build(process, node.helper).as_tool())
         return Agent(
@@ -151,6 +180,7 @@ def _build(process: SimProcess, node: Node, manager: Any = None) -> Any:
             model=NodeModel(process, node),
             tools=tools,
             session_manager=manager,
+            conversation_manager=None if node.window is None else SlidingWindowConversationManager(node.window),
             callback_handler=None,
         )
     parts = {each.name: _build(process, each) for each in node.nodes}

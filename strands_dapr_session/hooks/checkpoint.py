@@ -21,7 +21,7 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS
-from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude
+from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude, is_being_cancelled
 from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.hooks.parking import last_words
@@ -190,6 +190,15 @@ class CheckpointHooks(HookProvider):
         # `structured_output`, and a call that a hook cancelled, end without having begun for us.
         if invocation is None or not _remove(invocation.calls, event.invocation_state):
             return
+        was_cancelled = event.result is None and is_being_cancelled()
+        try:
+            await self._end_call(recording, invocation, event)
+        except DurableSessionError as error:
+            if not was_cancelled:
+                raise
+            logger.warning("agent_id=<%s>, error=<%s> | the end of an invocation is lost", event.agent.agent_id, error)
+
+    async def _end_call(self, recording: Recording, invocation: Invocation, event: AfterInvocationEvent) -> None:
         async with recording.gate:
             if recording.invocation is not invocation:
                 return  # another call, which ended at the same time, has ended it

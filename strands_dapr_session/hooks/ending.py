@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 from strands_dapr_session import strands_compat
@@ -57,6 +59,15 @@ def conclude(
         return [recording.note_status(FAILED, error=str(error))], error
     finally:
         recording.invocation = None
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether what ends was cancelled, in a hook that Strands awaits while the cancellation passes.
+
+    Whoever cancels waits for the cancellation to come back. An error in its place looks to Strands as if a tool had
+    failed: it goes on with that, and the one who cancels, its executor of parallel tools, waits for ever.
+    """
+    return isinstance(sys.exc_info()[1], asyncio.CancelledError)
 
 
 def _last_records(recording: Recording, agent: Agent, result: AgentResult | None, resume: Any) -> list[Record]:

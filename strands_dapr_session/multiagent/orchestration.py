@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from strands.hooks import (
@@ -20,6 +21,7 @@ from strands_dapr_session.errors import (
     InvocationConflictError,
 )
 from strands_dapr_session.hooks import owed as only_owed
+from strands_dapr_session.hooks.ending import is_being_cancelled
 from strands_dapr_session.hooks.gate import Gate
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, INVOCATION_ID, RUNNING
 from strands_dapr_session.multiagent.opening import open_run
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from strands_dapr_session.multiagent.run import Run
     from strands_dapr_session.multiagent.shape import Shape
     from strands_dapr_session.records.records import Record
+
+logger = logging.getLogger(__name__)
 
 _STEPS_UNTIL_CLOSED = 3
 """Of the event loop, from the moment when a stream is dropped to that when its end begins."""
@@ -191,14 +195,24 @@ class Orchestration:
 
     async def _after_run(self, event: AfterMultiAgentInvocationEvent) -> None:  # noqa: ARG002
         """Write down how the run ended; the caller gets its result after that."""
+        was_cancelled = self.shape.status == "executing" and is_being_cancelled()
         async with self._ending:
             try:
-                if self.run is not None:
-                    await self.run.under_way.stop()
-            finally:
-                if self.run is not None:
-                    self._end_left(self.run)
-                await self._end()
+                await self._stop_and_end()
+            except DurableSessionError as error:
+                if not was_cancelled:
+                    raise
+                name = self.shape.orchestrator.id
+                logger.warning("orchestrator_id=<%s>, error=<%s> | the end of a run is lost", name, error)
+
+    async def _stop_and_end(self) -> None:
+        try:
+            if self.run is not None:
+                await self.run.under_way.stop()
+        finally:
+            if self.run is not None:
+                self._end_left(self.run)
+            await self._end()
 
     def _end_left(self, run: Run) -> None:
         """Write down what became of the node of a swarm whose caller has left it: of that Strands tells us at any time.

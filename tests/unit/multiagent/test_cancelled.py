@@ -1,0 +1,107 @@
+"""What is cancelled ends as cancelled, also where its end cannot be recorded: whoever cancelled waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from strands import Agent, tool
+from strands.hooks import BeforeToolCallEvent
+from strands.multiagent import GraphBuilder, Swarm
+
+from strands_dapr_session import DaprSessionManager, FencedError, StoreUnavailableError
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import FaultyStore, LoseRequest
+from strands_dapr_session.testing.model import ScriptedModel
+
+PATIENCE = 20.0
+"""Seconds after which something counts as hanging."""
+
+ran: list[str] = []
+
+
+@tool
+async def work() -> str:
+    """Work."""
+    ran.append("work")
+    return "worked"
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+async def test_a_worker_that_was_overtaken_ends_though_an_agent_is_in_the_middle_of_its_batch(kind: str) -> None:
+    """Its tool, and one of the agent that it is a tool of, find out at the same time. One cancels the other."""
+    store = MemoryStore()
+    other = Journal(store, "s", "g", settings=JournalSettings(on_busy="steal"))
+    about_to_start, may_start = [], asyncio.Event()
+
+    async def steal(event: BeforeToolCallEvent) -> None:
+        if event.tool_use["name"] != "work":
+            return
+        about_to_start.append(event.agent.name)
+        if len(about_to_start) > 1:
+            await other.acquire()
+            may_start.set()
+        await may_start.wait()
+
+    manager = DaprSessionManager("s", store=store, in_doubt={"work": "never_twice"})
+    helper = Agent(
+        name="helper",
+        model=ScriptedModel([[("work", {})], "helped"], name="helper"),
+        tools=[work],
+        callback_handler=None,
+    )
+    agent = Agent(
+        name="n",
+        agent_id="g",
+        model=ScriptedModel([[("helper", {"input": "help"}), ("work", {})], "done"]),
+        tools=[helper.as_tool(), work],
+        session_manager=manager if kind == "agent" else None,
+        callback_handler=None,
+    )
+    for each in (agent, helper):
+        each.add_hook(steal, BeforeToolCallEvent)
+    called: Any = agent
+    if kind == "graph":
+        builder = GraphBuilder().set_graph_id("g").set_max_node_executions(9).set_session_manager(manager)
+        builder.add_node(agent, "n")
+        called = builder.build()
+    if kind == "swarm":
+        called = Swarm([agent], id="g", session_manager=manager)
+
+    call = asyncio.ensure_future(called.invoke_async("go"))
+    ended, _ = await asyncio.wait([call], timeout=PATIENCE)
+
+    assert ended, "it hangs"
+    with pytest.raises(FencedError):
+        await call
+    assert sorted(about_to_start) == ["helper", "n"]
+    assert ran == []
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+async def test_an_error_is_told_to_whoever_calls_while_a_cancellation_is_dealt_with(kind: str) -> None:
+    store = FaultyStore(MemoryStore())
+    manager = DaprSessionManager("s", store=store)
+    agent = Agent(
+        name="n",
+        model=ScriptedModel(["done"], on_call=lambda _: setattr(store, "plan", lambda _: LoseRequest())),
+        session_manager=manager if kind == "agent" else None,
+        callback_handler=None,
+    )
+    called: Any = agent
+    if kind == "graph":
+        builder = GraphBuilder().set_graph_id("g").set_max_node_executions(9).set_session_manager(manager)
+        builder.add_node(agent, "n")
+        called = builder.build()
+    if kind == "swarm":
+        called = Swarm([agent], id="g", session_manager=manager)
+    waiting = asyncio.get_running_loop().create_future()
+    waiting.cancel()
+    try:
+        await waiting
+    except asyncio.CancelledError:
+        with pytest.raises(StoreUnavailableError):
+            await called.invoke_async("go")

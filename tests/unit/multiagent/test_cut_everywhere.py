@@ -242,6 +242,23 @@ def test_an_opaque_node_starts_when_all_before_it_is_recorded() -> None:
     assert seen == [["result:1:a"]]
 
 
+def test_nodes_that_run_at_the_same_time_share_commits() -> None:
+    """Whatever becomes ready while a commit travels goes with the next one."""
+
+    def commits(*, at_once: bool) -> int:
+        store = FaultyStore(MemoryStore(), lambda call: Delay(0.02) if call.writes else None)
+        builder, names = GraphBuilder(), "abcdefgh"
+        for name in names:
+            builder.add_node(agent(name, [], [[("work", {"number": 1})], f"done {name}"]), name)
+        for one, other in itertools.pairwise(names) if not at_once else ():
+            builder.add_edge(one, other)
+        builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(DaprSessionManager("s", store=store))
+        assert builder.build()("T").status == Status.COMPLETED
+        return Journal(store.inner, "s", "g").load_sync().sequence
+
+    assert commits(at_once=True) * 2 < commits(at_once=False)
+
+
 def test_the_scope_of_an_agent_that_was_a_tool_ends_with_the_call() -> None:
     frames, _, _ = film(graph)
     inner = MemoryStore()

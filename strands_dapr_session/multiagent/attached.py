@@ -55,6 +55,7 @@ class Place:
         visit: Names the visit or the call; the same until it finishes.
         outer: The place in which this one is.
         calls: How often each agent was called so far.
+        called: The agents that were called so far.
         asking: The calls in which agents wait for answers of a person, which the code has just been given.
         is_repeated: So far the calls were those that are recorded, as far as they are.
     """
@@ -66,6 +67,7 @@ class Place:
     visit: str
     outer: Place | None = None
     calls: Counter[str] = field(default_factory=Counter)
+    called: weakref.WeakSet[Agent] = field(default_factory=weakref.WeakSet)
     asking: dict[str, int] = field(default_factory=dict)
     is_repeated: bool = True
 
@@ -121,6 +123,14 @@ class Place:
             number += 1
         return 0
 
+    def stop_waiting(self) -> None:
+        """Let agents that wait for answers here be called with anything: their code may be run again as a whole.
+
+        Where it gets answers instead, `await_answers` lets them wait again.
+        """
+        for agent in self.called:
+            strands_compat.stop_waiting(agent)
+
     def closed(self) -> list[Record]:
         """List the records that end the scopes of the calls."""
         return [
@@ -152,6 +162,7 @@ def leave(visit: str) -> list[Record]:
     if place is None or place.visit != visit:
         return []
     _place.set(place.outer)
+    place.stop_waiting()
     return place.closed()
 
 
@@ -241,6 +252,7 @@ class AttachedHooks(HookProvider):
             # A conversation lasts for one visit or tool call: a process that did not see the last one has none of it.
             messages, state = self._first[event.agent]
             event.agent.messages, event.agent.state = copy.deepcopy(messages), AgentState(state)
+        place.called.add(event.agent)
         self._recordings.bind(event.agent, place.next_call(scope, is_answer=is_answer))
         if is_answer:
             del place.asking[scope]

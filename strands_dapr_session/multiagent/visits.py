@@ -59,6 +59,7 @@ class Visits:
         self._kept_by_agents: dict[str, list[Record]] = {}
         self._replaced: dict[str, Any] = {}
         self._undo: dict[str, Callable[[], None]] = {}
+        self._places: dict[str, Place] = {}
 
     def keep(self, node_id: str, records: list[Record]) -> None:
         """Hold the last records of a node's agent back until the node has finished."""
@@ -133,7 +134,7 @@ class Visits:
 
     async def _begin_code(self, run: Run, node_id: str, executor: Any) -> None:
         root, scope = self._root, f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
-        place = Place(root.journal, root.settings, root.found, scope, run.token(node_id))
+        place = self._places[node_id] = Place(root.journal, root.settings, root.found, scope, run.token(node_id))
         attached.enter(place)
         if answered := self._answered(run, node_id):
             place.await_answers(root.recordings.attached, answered)
@@ -215,6 +216,8 @@ class Visits:
             self._undo.pop(node_id)()
         if node_id in self._replaced:
             node.executor = self._replaced.pop(node_id)
+        if node_id in self._places:
+            self._places.pop(node_id).stop_waiting()
         kept = self._kept_by_agents.pop(node_id, [])
         if node_id in self.agents and strands_compat.is_a(node.executor, Agent):
             self._root.recordings.unbind(node.executor)

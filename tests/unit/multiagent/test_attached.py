@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from unittest import mock
 
@@ -10,11 +11,12 @@ from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
-from strands_dapr_session import ConfigurationError, DaprSessionManager, strands_compat
+from strands_dapr_session import ConfigurationError, DaprSessionManager, StoreUnavailableError, strands_compat
 from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
-from strands_dapr_session.testing.faults import Delay, FaultyStore
+from strands_dapr_session.testing.faults import Delay, Fault, FaultyStore, LoseReply, LoseRequest
 from strands_dapr_session.testing.model import ScriptedModel
 
 
@@ -270,6 +272,43 @@ def test_answers_to_an_attached_agent_reach_it_in_any_process() -> None:
         assert set(cut.answers) <= {"yes"}
         if helper.messages:  # otherwise the node had finished
             assert said(helper) == said(agent), f"cut after write {number}"
+
+
+@pytest.mark.parametrize("fault", [LoseRequest(), LoseReply()], ids=["request lost", "reply lost"])
+def test_an_attached_agent_asks_again_wherever_the_store_went_away(fault: Fault) -> None:
+    """In the same process, where it still believes to wait."""
+    for number in itertools.count():
+        office = Office()
+        graph, _ = office.graph()
+        start = len(office.store.calls) + number
+        office.store.plan = lambda call, start=start: fault if call.number > start else None  # type: ignore[misc]
+        try:
+            graph("T")
+        except StoreUnavailableError:
+            office.store.plan = lambda _: None
+        else:
+            assert number > 6  # it makes no more calls of the store
+            return
+        notes = Journal(office.store, "s", "g").load_sync().scope("").notes
+        waits = "status" in notes and unpack_value(notes["status"])["state"] == "interrupted"
+        result = finish(graph, graph(still_asked(graph) if waits else "T"))
+        assert result.status == Status.COMPLETED, f"away from call {number} on"
+        assert office.answers == ["yes"] * 2
+
+
+def test_an_attached_agent_asks_again_when_its_node_has_failed() -> None:
+    office = Office()
+    graph, _ = office.graph()
+    node = graph.nodes["n"].executor
+
+    async def fails(*given: Any, **options: Any) -> Any:
+        await type(node).invoke_async(node, *given, **options)
+        raise ValueError("after it asked")
+
+    with mock.patch.object(node, "invoke_async", fails), pytest.raises(ValueError, match="after it asked"):
+        graph("T")
+    assert finish(graph, graph("T")).status == Status.COMPLETED
+    assert office.answers == ["yes"] * 2
 
 
 def said(agent: Agent) -> list[Any]:

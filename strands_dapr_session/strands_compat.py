@@ -544,6 +544,19 @@ def answers_for_tool(agent: Agent, tool_use_id: str) -> dict[str, Any]:
     }
 
 
+def is_answering_tool(agent: Agent, tool: Agent, tool_use_id: str) -> bool:
+    """Tell whether an agent passes answers on to another one that is its tool, as in `answers_for_tool`.
+
+    Args:
+        agent: The agent that uses the other one.
+        tool: The other one. Before 1.52 its interrupts have no prefix.
+        tool_use_id: The call.
+    """
+    state, own = interrupt_state(agent), interrupt_state(tool)["interrupts"]
+    prefix = f"v1:agent_as_tool:{quote(tool_use_id, safe='')}:"
+    return state["activated"] and any(id_.startswith(prefix) or id_ in own for id_ in state["interrupts"])
+
+
 def has_own_session(agent: Agent) -> bool:
     """Tell whether an agent was given a session manager. Strands has no public name for it (1.43 to 1.62)."""
     return getattr(agent, "_session_manager", None) is not None

@@ -74,6 +74,9 @@ class SubAgentHooks(HookProvider):
             return
         if strands_compat.is_a(agent, Agent) and not strands_compat.has_own_session(agent):
             self._listen(agent)
+            if not strands_compat.is_answering_tool(event.agent, agent, tool_use_id):
+                # What it asked before may not have been recorded, or the call failed: it asks anew.
+                strands_compat.stop_waiting(agent)
             answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
             _call.set(_Call(parent, tool_use_id, agent, answers))
         else:

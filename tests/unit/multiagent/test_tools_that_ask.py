@@ -1,0 +1,106 @@
+"""Agents that are tools and ask a person while the store goes away: the same process asks and answers again."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from strands import Agent, ToolContext, tool
+from strands.multiagent import GraphBuilder, Swarm
+
+from strands_dapr_session import DaprSessionManager, InvocationConflictError, StoreUnavailableError, strands_compat
+from strands_dapr_session.journal.journal import Journal
+from strands_dapr_session.stores.base import StateStore
+from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Fault, FaultyStore, LoseReply, LoseRequest
+from strands_dapr_session.testing.model import ScriptedModel
+
+pytestmark = pytest.mark.newest_dependencies  # Strands passes on what agents ask that are tools since 1.52.
+
+
+def build(store: StateStore, answers: list[Any], kind: str, *, preserve: bool) -> Any:
+    @tool(context=True)
+    def ask(tool_context: ToolContext) -> str:
+        """Ask a person."""
+        answers.append(tool_context.interrupt("may I"))
+        return str(answers[-1])
+
+    manager = DaprSessionManager("s", store=store, on_busy="steal")
+    helper = Agent(
+        name="helper",
+        model=ScriptedModel([[("ask", {})], "helped"], name="helper"),
+        tools=[ask],
+        callback_handler=None,
+    )
+    agent = Agent(
+        name="a",
+        agent_id="g",
+        model=ScriptedModel([[("helper", {"input": "help"})], "done"]),
+        tools=[helper.as_tool(preserve_context=preserve)],
+        session_manager=manager if kind == "agent" else None,
+        callback_handler=None,
+    )
+    if kind == "agent":
+        return agent
+    if kind == "swarm":
+        return Swarm([agent], id="g", session_manager=manager)
+    builder = GraphBuilder()
+    builder.add_node(agent, "a")
+    return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+
+def how(result: Any) -> str:
+    return str(getattr(result, "stop_reason", None) or result.status.value)
+
+
+def said_yes(ids: Any) -> Any:
+    return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in ids]
+
+
+def finish(called: Any, result: Any) -> str:
+    """Say yes to whatever is asked, and tell how it ends."""
+    while how(result) in ("interrupt", "interrupted"):
+        result = called(said_yes(each.id for each in result.interrupts))
+    return how(result)
+
+
+def go_on(called: Any, given: Any) -> str:
+    """Call again; answer if that is what is waited for."""
+    try:
+        return finish(called, called(given))
+    except TypeError as error:
+        if "must resume from interrupt" not in str(error):
+            raise
+    is_agent = isinstance(called, Agent)
+    state = strands_compat.interrupt_state(called) if is_agent else strands_compat.orchestrator_interrupts(called)
+    return finish(called, called(said_yes(state["interrupts"])))
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+@pytest.mark.parametrize("preserve", [True, False], ids=["preserve_context", "reset"])
+@pytest.mark.parametrize("fault", [LoseRequest(), LoseReply()], ids=["request lost", "reply lost"])
+@pytest.mark.parametrize("away", ["while it asks", "while it is answered"])
+def test_it_is_asked_and_answered_wherever_the_store_went_away(
+    kind: str, fault: Fault, away: str, *, preserve: bool
+) -> None:
+    for number in itertools.count():
+        store, answers = FaultyStore(MemoryStore()), list[Any]()
+        called = build(store, answers, kind, preserve=preserve)
+        given = "T" if away == "while it asks" else said_yes(each.id for each in called("T").interrupts)
+        start = len(store.calls) + number
+        store.plan = lambda call, start=start: fault if call.number > start else None  # type: ignore[misc]
+        try:
+            called(given)
+        except StoreUnavailableError:
+            store.plan = lambda _: None
+        else:
+            assert number > 4  # it makes no more calls of the store
+            return
+        last = Journal(store, "s", "g").load_sync().scope("").invocation
+        if kind != "agent" and given != "T" and last is not None and last.finished:
+            with pytest.raises(InvocationConflictError):  # it had no id
+                called(given)
+            continue
+        assert go_on(called, given) in ("end_turn", "completed"), f"away from call {number} on"
+        assert set(answers) == {"yes"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from dev.servers import Daprd, PostgresServer, RedisServer
+from strands_dapr_session import strands_compat
 from strands_dapr_session.testing.crash import CrashTest
 from strands_dapr_session.testing.keys import KeyLister, keys_of, redis_keys
 from strands_dapr_session.testing.kills import Kill
@@ -44,7 +44,7 @@ class Place:
 def forks() -> Iterator[ForkServer]:
     """A server that has imported every program: what a life imports by itself costs it twenty times what it lives."""
     modules = ["tests.crash.programs", "tests.crash.durable_programs", "tests.crash.random_orchestrations"]
-    if importlib.util.find_spec("strands.interventions"):
+    if strands_compat.AFTER_TOOLS is not None:  # Strands has what they are made of
         modules.append("tests.crash.newer_programs")
     server = ForkServer(modules)
     yield server

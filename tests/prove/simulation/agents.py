@@ -253,15 +253,7 @@ class Hooks:
 
 def build(process: SimProcess, program: Program, session_id: str) -> Agent:
     """Build the agent in a process."""
-    manager = DaprSessionManager(
-        session_id,
-        store=process.store,
-        in_doubt={"charge": reconciler(process) if program.policy == "reconcile" else program.policy},
-        lease=program.lease,
-        on_busy=program.on_busy,
-    )
-    settings = manager._journal_settings
-    manager._journal_settings = replace(settings, compact_slots=program.compact_slots, probe=process.pid % 5 == 0)
+    manager = manager_of(process, program, session_id, probe=process.pid % 5 == 0)
     conversation: Any = {
         "none": None,
         "window": SlidingWindowConversationManager(window_size=6),
@@ -280,7 +272,21 @@ def build(process: SimProcess, program: Program, session_id: str) -> Agent:
     return agent
 
 
-def reconciler(process: SimProcess) -> Any:
+def manager_of(process: SimProcess, program: Any, session_id: str, *, probe: bool) -> DaprSessionManager:
+    """Make the session manager of a program in a process."""
+    manager = DaprSessionManager(
+        session_id,
+        store=process.store,
+        in_doubt={"charge": _reconciler(process) if program.policy == "reconcile" else program.policy},
+        lease=program.lease,
+        on_busy=program.on_busy,
+    )
+    settings = manager._journal_settings
+    manager._journal_settings = replace(settings, compact_slots=program.compact_slots, probe=probe)
+    return manager
+
+
+def _reconciler(process: SimProcess) -> Any:
     """Make what finds out whether a tool that is in doubt has run."""
 
     def find_out(tool_use: Any) -> str | None:

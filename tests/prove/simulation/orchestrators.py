@@ -14,8 +14,7 @@ from strands import Agent
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.multiagent import GraphBuilder, Swarm
 
-from strands_dapr_session import DaprSessionManager
-from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, put, reconciler, stream_of, work
+from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, manager_of, put, stream_of, work
 from tests.prove.simulation.process import SimProcess
 
 TASK = "the task"
@@ -158,14 +157,7 @@ class NodeModel(SimulatedModel):
 
 def build(process: SimProcess, program: Program, session_id: str) -> Any:
     """Build it in a process."""
-    manager = DaprSessionManager(
-        session_id,
-        store=process.store,
-        in_doubt={"charge": reconciler(process) if program.policy == "reconcile" else program.policy},
-        lease=program.lease,
-        on_busy=program.on_busy,
-    )
-    manager._journal_settings = replace(manager._journal_settings, compact_slots=program.compact_slots, probe=False)
+    manager = manager_of(process, program, session_id, probe=False)
     return _build(process, program.root_node, manager)
 
 

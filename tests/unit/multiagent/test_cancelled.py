@@ -30,6 +30,17 @@ async def work() -> str:
     return "worked"
 
 
+def part_of(kind: str, agent: Agent, manager: DaprSessionManager) -> Any:
+    """Make an agent the only node of a graph or swarm; or leave it as it is."""
+    if kind == "agent":
+        return agent
+    if kind == "swarm":
+        return Swarm([agent], id="g", session_manager=manager)
+    builder = GraphBuilder().set_graph_id("g").set_max_node_executions(9).set_session_manager(manager)
+    builder.add_node(agent, "n")
+    return builder.build()
+
+
 @pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
 async def test_a_worker_that_was_overtaken_ends_though_an_agent_is_in_the_middle_of_its_batch(kind: str) -> None:
     """Its tool, and one of the agent that it is a tool of, find out at the same time. One cancels the other."""
@@ -63,15 +74,7 @@ async def test_a_worker_that_was_overtaken_ends_though_an_agent_is_in_the_middle
     )
     for each in (agent, helper):
         each.add_hook(steal, BeforeToolCallEvent)
-    called: Any = agent
-    if kind == "graph":
-        builder = GraphBuilder().set_graph_id("g").set_max_node_executions(9).set_session_manager(manager)
-        builder.add_node(agent, "n")
-        called = builder.build()
-    if kind == "swarm":
-        called = Swarm([agent], id="g", session_manager=manager)
-
-    call = asyncio.ensure_future(called.invoke_async("go"))
+    call = asyncio.ensure_future(part_of(kind, agent, manager).invoke_async("go"))
     ended, _ = await asyncio.wait([call], timeout=PATIENCE)
 
     assert ended, "it hangs"
@@ -91,13 +94,7 @@ async def test_an_error_is_told_to_whoever_calls_while_a_cancellation_is_dealt_w
         session_manager=manager if kind == "agent" else None,
         callback_handler=None,
     )
-    called: Any = agent
-    if kind == "graph":
-        builder = GraphBuilder().set_graph_id("g").set_max_node_executions(9).set_session_manager(manager)
-        builder.add_node(agent, "n")
-        called = builder.build()
-    if kind == "swarm":
-        called = Swarm([agent], id="g", session_manager=manager)
+    called = part_of(kind, agent, manager)
     waiting = asyncio.get_running_loop().create_future()
     waiting.cancel()
     try:

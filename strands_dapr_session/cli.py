@@ -106,7 +106,8 @@ def _list(store: StateStore, options: argparse.Namespace) -> int:
 def _show(store: StateStore, options: argparse.Namespace) -> int:
     _roots(store, options.session)
     for standing in _standings(store, options.session):
-        view = io_thread.run_sync(Journal(store, standing.session_id, standing.root_id).load())
+        journal = Journal(store, standing.session_id, standing.root_id)
+        view = io_thread.run_sync(journal.load())
         scopes = {
             path: [unpack_value(body) for body in scope.messages]
             for path, scope in view.scopes.items()
@@ -115,7 +116,7 @@ def _show(store: StateStore, options: argparse.Namespace) -> int:
         text = [_line(standing)]
         for path, messages in scopes.items():
             text += [f"  {path}:"] if path else []
-            check_messages(messages, key=f"{standing.session_id}/{standing.root_id}")
+            check_messages(messages, key=journal.name)
             text += [f"    {each['role']}: {_short(each['content'])}" for each in messages]
         _say(options, {**_plain(standing), "messages": scopes}, "\n".join(text))
     return 0

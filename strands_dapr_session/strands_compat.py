@@ -532,11 +532,8 @@ def answer(agent: Agent, answers: Mapping[str, Any]) -> None:
 
 
 def answers_for_tool(agent: Agent, tool_use_id: str) -> dict[str, Any]:
-    """Read what people answered to interrupts of an agent that is a tool, from the state of the agent that uses it.
-
-    There the ids of the tool's interrupts have a prefix (`agent/_agent_as_tool.py`, 1.62; not before 1.52).
-    """
-    prefix = f"v1:agent_as_tool:{quote(tool_use_id, safe='')}:"
+    """Read what people answered to interrupts of an agent that is a tool, from the state of the agent that uses it."""
+    prefix = _prefix_of_tool(tool_use_id)
     return {
         id_.removeprefix(prefix): each["response"]
         for id_, each in interrupt_state(agent)["interrupts"].items()
@@ -553,8 +550,16 @@ def is_answering_tool(agent: Agent, tool: Agent, tool_use_id: str) -> bool:
         tool_use_id: The call.
     """
     state, own = interrupt_state(agent), interrupt_state(tool)["interrupts"]
-    prefix = f"v1:agent_as_tool:{quote(tool_use_id, safe='')}:"
+    prefix = _prefix_of_tool(tool_use_id)
     return state["activated"] and any(id_.startswith(prefix) or id_ in own for id_ in state["interrupts"])
+
+
+def _prefix_of_tool(tool_use_id: str) -> str:
+    """Tell what the ids of interrupts of an agent that is a tool begin with, in the state of the agent that uses it.
+
+    See `agent/_agent_as_tool.py` (1.62; not before 1.52).
+    """
+    return f"v1:agent_as_tool:{quote(tool_use_id, safe='')}:"
 
 
 def has_own_session(agent: Agent) -> bool:

@@ -27,7 +27,6 @@ from strands_dapr_session.journal.layout import check_id
 from strands_dapr_session.journal.sessions import delete_session
 from strands_dapr_session.journal.settings import JournalSettings, OnBusy
 from strands_dapr_session.multiagent.attached import AttachedHooks
-from strands_dapr_session.multiagent.root import Root
 from strands_dapr_session.multiagent.subagents import SubAgentHooks
 from strands_dapr_session.stores.locate import open_store
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from strands_dapr_session.hooks.in_doubt import InDoubtPolicy
     from strands_dapr_session.hooks.retry import RetryPolicy
+    from strands_dapr_session.multiagent.root import Root
     from strands_dapr_session.multiagent.tally import NodeTally
     from strands_dapr_session.stores.base import StateStore
 
@@ -201,6 +201,9 @@ class DaprSessionManager(SessionManager):
                 f"The `id` of a graph or swarm must be unique in a session: {source.id!r} is taken. Give the second "
                 "one an `id` of its own, or use one session manager for each session."
             )
+        # Not above: it takes Strands' graphs and swarms along, which a process that has only agents does without.
+        from strands_dapr_session.multiagent.root import Root  # noqa: PLC0415
+
         journal = Journal(self._store, self.session_id, source.id, settings=self._journal_settings)
         root = Root(source, journal, self._settings, self._recordings, self._listen)
         self._roots[source.id] = root

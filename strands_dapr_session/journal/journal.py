@@ -29,7 +29,7 @@ from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.records.records import Released, SegmentsPlanned
 from strands_dapr_session.records.view import View
 from strands_dapr_session.records.wire import encode_record
-from strands_dapr_session.stores.conformance import check_store
+from strands_dapr_session.stores.probe import check_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,8 +1,7 @@
 """Finds out whether a store keeps the contract of `StateStore`, by trying.
 
-`check_store` is quick and is asked at start: a store that fails it would lose or mix up sessions, so it is refused.
-`run_conformance` is thorough, for those who write a store or set one up, and ends in a report. With pytest, each check
-is a test:
+`run_conformance` is thorough, for those who write a store or set one up, and ends in a report. (`stores.probe` is the
+quick check that every process makes.) With pytest, each check is a test:
 
     @pytest.mark.parametrize("check", conformance.CHECKS, ids=conformance.name_of)
     def test_conformance(check):
@@ -10,7 +9,6 @@ is a test:
 """
 
 from strands_dapr_session.stores.conformance.checks import CHECKS, Check, Violation, name_of, run_check
-from strands_dapr_session.stores.conformance.probe import check_store
 from strands_dapr_session.stores.conformance.report import CapabilityReport, Finding, run_conformance
 
 __all__ = [
@@ -19,7 +17,6 @@ __all__ = [
     "Check",
     "Finding",
     "Violation",
-    "check_store",
     "name_of",
     "run_check",
     "run_conformance",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from strands_dapr_session.errors import InvalidIdentifierError, TooLargeError
 from strands_dapr_session.stores.base import MAX_KEY_LENGTH, KeyConflict, OutcomeUnknown, StateStore
-from strands_dapr_session.stores.conformance.bench import EVERY_BYTE, Bench, bench, race
+from strands_dapr_session.stores.bench import EVERY_BYTE, Bench, bench, race
 from strands_dapr_session.stores.settle import etag_of
 from strands_dapr_session.testing.faults import ArriveLate, FaultyStore, LoseReply, RefuseOwn, scripted
 

@@ -1,6 +1,6 @@
 """What is known of Dapr's state components beyond what probing a store can tell: how to use each one well.
 
-Whether a component is *safe* is never read from here; `conformance.check_store` finds out on the store itself. A
+Whether a component is *safe* is never read from here; `probe.check_store` finds out on the store itself. A
 component that is not listed is used in the plainest way.
 """
 

@@ -12,7 +12,8 @@ from redis import Redis
 from dev.servers import Daprd, RedisServer
 from strands_dapr_session import io_thread
 from strands_dapr_session.stores import StateStore, open_store
-from strands_dapr_session.stores.conformance import CHECKS, Check, check_store, name_of, run_check, run_conformance
+from strands_dapr_session.stores.conformance import CHECKS, Check, name_of, run_check, run_conformance
+from strands_dapr_session.stores.probe import check_store
 from tests.integration.stores.conftest import sidecar_url
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 from dev.servers import Daprd, RedisServer, RedisState
 from strands_dapr_session import io_thread
 from strands_dapr_session.stores import KeyConflict, StateStore, etag_of, open_store, settle_create, settle_replace
-from strands_dapr_session.stores.conformance.bench import EVERY_BYTE
+from strands_dapr_session.stores.bench import EVERY_BYTE
 from tests.integration.stores.conftest import sidecar_url
 
 

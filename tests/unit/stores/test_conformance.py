@@ -12,8 +12,9 @@ import pytest
 from strands_dapr_session.errors import StoreUnavailableError, TooLargeError, UnsafeStoreError
 from strands_dapr_session.journal.layout import probe_keys
 from strands_dapr_session.stores.base import Entry, OutcomeUnknown, StateStore, StoreCapabilities
-from strands_dapr_session.stores.conformance import check_store, run_conformance
+from strands_dapr_session.stores.conformance import run_conformance
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.stores.probe import check_store
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.testing.faults import Call, FaultyStore, LoseRequest
 

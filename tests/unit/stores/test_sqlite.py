@@ -14,7 +14,8 @@ import pytest
 from strands_dapr_session import io_thread
 from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError, TooLargeError
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
-from strands_dapr_session.stores.conformance import CHECKS, Check, check_store, name_of, run_check
+from strands_dapr_session.stores.conformance import CHECKS, Check, name_of, run_check
+from strands_dapr_session.stores.probe import check_store
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.stores.sqlite import SqliteStore
 from strands_dapr_session.stores.sqlite import file as file_module

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from strands_dapr_session.errors import StoreUnavailableError, UnsafeStoreError
-from strands_dapr_session.stores.conformance.bench import Bench, bench, race
+from strands_dapr_session.stores.bench import Bench, bench, race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -30,7 +30,7 @@ from strands_dapr_session.records.records import InvocationFinished, ScopeClosed
 from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from strands.hooks import HookRegistry
     from strands.types.content import Messages
@@ -48,6 +48,7 @@ class Place:
     """A visit of a custom node, or a call of a plain tool, in which agents may be called.
 
     Attributes:
+        recordings: The agents of the session manager.
         journal: The journal of its root.
         settings: How the session manager was configured.
         found: What the journal held when it was last read.
@@ -56,10 +57,12 @@ class Place:
         outer: The place in which this one is.
         calls: How often each agent was called so far.
         called: The agents that were called so far.
-        asking: The calls in which agents wait for answers of a person, which the code has just been given.
+        answered: The interrupts with whose answers the code is called.
+        asking: The calls in which agents wait for those answers.
         is_repeated: So far the calls were those that are recorded, as far as they are.
     """
 
+    recordings: Recordings
     journal: Journal
     settings: Settings
     found: Found
@@ -68,6 +71,7 @@ class Place:
     outer: Place | None = None
     calls: Counter[str] = field(default_factory=Counter)
     called: weakref.WeakSet[Agent] = field(default_factory=weakref.WeakSet)
+    answered: set[str] = field(default_factory=set)
     asking: dict[str, int] = field(default_factory=dict)
     is_repeated: bool = True
 
@@ -92,25 +96,33 @@ class Place:
     def _visit(self, scope: str, number: int) -> str:
         return f"{self.visit}:{scope}:{number}"
 
-    def await_answers(self, agents: Mapping[Agent, str], answered: set[str]) -> None:
+    def await_answers(self) -> None:
         """Let agents wait for answers again that the code is about to be given for them: no others are taken.
-
-        Args:
-            agents: The attached agents, and their names.
-            answered: The interrupts that are answered.
 
         Raises:
             DamagedDataError: What is recorded of an agent is not the state of one.
         """
-        for agent, scope in agents.items():
-            number = self._call_that_asked(scope, answered)
+        for agent, scope in self.recordings.attached.items() if self.answered else ():
+            number = self._call_that_asked(scope)
             if number:
                 self.asking[scope] = number
                 recording = self._recording(scope, number, CallInside(self))
                 agent.messages = []  # another process has none, and this one the same
                 restore_borrowed(recording, agent, self.found.view, may_wait=True)
 
-    def _call_that_asked(self, scope: str, answered: set[str]) -> int:
+    def begin_again(self) -> None:
+        """Get ready for another attempt of the code, which makes its calls once more from the first on.
+
+        Raises:
+            DamagedDataError: What is recorded of an agent is not the state of one.
+        """
+        self.stop_waiting()
+        self.calls.clear()
+        self.asking.clear()
+        self.is_repeated = True
+        self.await_answers()
+
+    def _call_that_asked(self, scope: str) -> int:
         """Find the recorded call of an agent in which it asked what is answered; 0 if there is none."""
         number, view = 1, self.found.view
         while self._path(scope, number) in view.scopes:
@@ -118,7 +130,7 @@ class Place:
             if part.invocation is not None:
                 status = read_status(part, key=self.journal.name)
                 asked = {*status.get("answers", ()), *_interrupts_in(part)}
-                if status.get("visit") == self._visit(scope, number) and asked & answered:
+                if status.get("visit") == self._visit(scope, number) and asked & self.answered:
                     return number
             number += 1
         return 0
@@ -130,6 +142,9 @@ class Place:
         """
         for agent in self.called:
             strands_compat.stop_waiting(agent)
+            # Strands answers tool calls that it left open, before it tells us of the next call: that is not to be
+            # recorded behind them.
+            self.recordings.unbind(agent)
 
     def closed(self) -> list[Record]:
         """List the records that end the scopes of the calls."""

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def try_again(executor: Any, prepare: Callable[[Exception], Awaitable[bool]]) -> None:
+def try_again(
+    executor: Any, pausing: Callable[[], Awaitable[None]], prepare: Callable[[Exception], Awaitable[bool]]
+) -> None:
     """Make whatever executes a node run again when it raises, until `never_again`.
 
     Args:
         executor: The agent, graph, swarm or custom node.
+        pausing: Waits until the first attempt of this process is due.
         prepare: Called when it raised; tells whether to run it again, once it is ready for that.
     """
     run = executor.stream_async
 
     async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        await pausing()
         while True:
             try:
                 async for event in run(*args, **kwargs):

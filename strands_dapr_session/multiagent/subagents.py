@@ -11,7 +11,7 @@ from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent, BeforeToolC
 from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
-from strands_dapr_session.hooks.ownership import Borrower, is_owed
+from strands_dapr_session.hooks.ownership import Borrower, is_owed, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
@@ -74,14 +74,33 @@ class SubAgentHooks(HookProvider):
             return
         if strands_compat.is_a(agent, Agent) and not strands_compat.has_own_session(agent):
             self._listen(agent)
+            answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
+            call = _Call(parent, tool_use_id, agent, answers)
             if not strands_compat.is_answering_tool(event.agent, agent, tool_use_id):
                 # What it asked before may not have been recorded, or the call failed: it asks anew.
                 strands_compat.stop_waiting(agent)
-            answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
-            _call.set(_Call(parent, tool_use_id, agent, answers))
+                bound = self._recordings.find(agent)
+                if bound is not None and bound.invocation is None:
+                    self._recordings.unbind(agent)
+            elif not strands_compat.interrupt_state(agent)["activated"]:
+                self._await_answers(call, agent)
+            _call.set(call)
         else:
             call = _Call(parent, tool_use_id, agent)
-            attached.enter(Place(parent.journal, parent.settings, parent.found, call.scope, call.visit))
+            place = Place(self._recordings, parent.journal, parent.settings, parent.found, call.scope, call.visit)
+            attached.enter(place)
+
+    @staticmethod
+    def _await_answers(call: _Call, agent: Agent) -> None:
+        """Let the agent wait again for what it asked in another process.
+
+        Strands does so itself, with what it kept, but for an agent that keeps its conversation.
+        """
+        parent, view = call.parent, call.parent.found.view
+        if is_owed(view, call.scope, call.visit, key=parent.name):
+            recording = Recording(parent.journal, call.scope, parent.settings, Borrower(lambda _: None), parent.found)
+            agent.messages = []
+            restore_borrowed(recording, agent, view, may_wait=True)
 
     def _bind(self, event: BeforeInvocationEvent) -> None:
         """Record the agent below the tool call, once: it may be called again by whatever it runs."""

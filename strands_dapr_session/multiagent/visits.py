@@ -93,8 +93,8 @@ class Visits:
             await self._begin_code(run, node_id, node.executor)
         policy = self._root.settings.retries.node
         if policy is not None:
-            await self._pause(run, node_id)
-            try_again(node.executor, partial(self._prepare_again, run, node_id, policy))
+            pausing = partial(self._pause, run, node_id)
+            try_again(node.executor, pausing, partial(self._prepare_again, run, node_id, policy))
 
     def _what_happens(self, run: Run, node_id: str) -> str:
         """Tell what the visit of a node that begins is, in the words of `NodeTally`."""
@@ -134,10 +134,12 @@ class Visits:
 
     async def _begin_code(self, run: Run, node_id: str, executor: Any) -> None:
         root, scope = self._root, f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
-        place = self._places[node_id] = Place(root.journal, root.settings, root.found, scope, run.token(node_id))
+        place = self._places[node_id] = Place(
+            root.recordings, root.journal, root.settings, root.found, scope, run.token(node_id)
+        )
         attached.enter(place)
-        if answered := self._answered(run, node_id):
-            place.await_answers(root.recordings.attached, answered)
+        place.answered = self._answered(run, node_id)
+        place.await_answers()
         await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
         if node_id in run.repeated and not strands_compat.is_a(executor, Graph, Swarm):  # which keep theirs
             self._undo[node_id] = answer_again(executor, run.repeated.pop(node_id))
@@ -165,7 +167,11 @@ class Visits:
         await self._root.look_again()
         await self._pause(run, node_id)
         if node_id in self.agents:
-            self._root.restore_agent(self.agents[node_id], self._shape.orchestrator.nodes[node_id].executor)
+            agent, recording = self._shape.orchestrator.nodes[node_id].executor, self.agents[node_id]
+            self._root.restore_agent(recording, agent)
+            strands_compat.take_answers_again(agent, recording.status.get("answers", ()))  # if it was called with them
+        elif node_id in self._places:
+            self._places[node_id].begin_again()
         return True
 
     @staticmethod

@@ -11,13 +11,23 @@ from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
-from strands_dapr_session import ConfigurationError, DaprSessionManager, StoreUnavailableError, strands_compat
+from strands_dapr_session import (
+    ConfigurationError,
+    DaprSessionManager,
+    Retries,
+    RetryPolicy,
+    StoreUnavailableError,
+    idempotency_key,
+    strands_compat,
+)
 from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import Delay, Fault, FaultyStore, LoseReply, LoseRequest
 from strands_dapr_session.testing.model import ScriptedModel
+
+NODES = Retries(node=RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(RuntimeError,)))
 
 
 class Asking(MultiAgentBase):
@@ -56,8 +66,8 @@ class World:
         script = {name: [[("step", {"name": name})], f"done {name}"] for name in "abcx"}
         return Agent(model=ScriptedModel(script, name="helper"), tools=[step], callback_handler=None)
 
-    def graph(self, prompts: list[str], *, is_down: bool = False) -> tuple[Any, Asking, Agent]:
-        manager = DaprSessionManager("s", store=self.store)
+    def graph(self, prompts: list[str], *, is_down: bool = False, retry: Any = None) -> tuple[Any, Asking, Agent]:
+        manager = DaprSessionManager("s", store=self.store, retry=retry)
         agent = self.agent()
         manager.attach(agent, "helper")
         node = Asking(agent, prompts, is_down=is_down)
@@ -78,6 +88,17 @@ def test_calls_that_had_finished_are_not_made_again(*, same_process: bool) -> No
     assert graph("T").status == Status.COMPLETED
     assert world.ran == ["a", "b"]
     assert node.heard == ["done a", "done b"]
+    assert [message["role"] for message in agent.messages] == ["user", "assistant"] * 4
+
+
+def test_calls_that_had_finished_are_not_made_again_when_the_node_is_tried_again() -> None:
+    world = World()
+    graph, node, agent = world.graph(["a", "b"], is_down=True, retry=NODES)
+
+    assert graph("T").status == Status.COMPLETED
+    assert world.ran == ["a", "b"]
+    assert node.heard == ["done a", "done b"]
+    assert len(agent.model.calls) == 4  # type: ignore[attr-defined]
     assert [message["role"] for message in agent.messages] == ["user", "assistant"] * 4
 
 
@@ -229,17 +250,24 @@ class Office:
         self.frames: list[dict[str, Any]] = []
         self.store = FaultyStore(inner, on_applied=lambda _: self.frames.append(dict(inner._entries)))
         self.answers: list[Any] = []
+        self.keys: set[str | None] = set()
 
-    def graph(self) -> tuple[Any, Agent]:
+    def graph(self, retry: Any = None) -> tuple[Any, Agent]:
         @tool(context=True)
         def ask(tool_context: ToolContext) -> str:
             """Ask a person."""
             self.answers.append(tool_context.interrupt("may I"))
             return str(self.answers[-1])
 
-        manager = DaprSessionManager("s", store=self.store, on_busy="steal")
-        model = ScriptedModel([[("ask", {})], "done"], name="helper")
-        agent = Agent(model=model, tools=[ask], callback_handler=None)
+        @tool
+        def note() -> str:
+            """Do something beside it."""
+            self.keys.add(idempotency_key())
+            return "noted"
+
+        manager = DaprSessionManager("s", store=self.store, on_busy="steal", retry=retry)
+        model = ScriptedModel([[("note", {}), ("ask", {})], "done"], name="helper")
+        agent = Agent(model=model, tools=[ask, note], callback_handler=None)
         manager.attach(agent, "helper")
         builder = GraphBuilder()
         builder.add_node(Passing(agent), "n")
@@ -295,6 +323,7 @@ def test_an_attached_agent_asks_again_wherever_the_store_went_away(fault: Fault)
         result = finish(graph, graph(still_asked(graph) if waits else "T"))
         assert result.status == Status.COMPLETED, f"away from call {number} on"
         assert office.answers == ["yes"] * 2
+        assert len(office.keys) == 2, f"away from call {number} on"  # what was recorded beside the question stays
 
 
 def test_an_attached_agent_asks_again_when_its_node_has_failed() -> None:
@@ -310,6 +339,30 @@ def test_an_attached_agent_asks_again_when_its_node_has_failed() -> None:
         graph("T")
     assert finish(graph, graph("T")).status == Status.COMPLETED
     assert office.answers == ["yes"] * 2
+    assert len(office.keys) == 2
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_an_attached_agent_asks_and_is_answered_when_its_node_is_tried_again(moment: int) -> None:
+    """It raised when its agent had asked, or was answered and had asked again, or was answered for the last time."""
+    whole, office = Office(), Office()
+    known, agent = whole.graph()
+    finish(known, known("T"))
+    graph, helper = office.graph(NODES)
+    node = graph.nodes["n"].executor
+    times = itertools.count(1)
+
+    async def fails(*given: Any, **options: Any) -> Any:
+        result = await type(node).invoke_async(node, *given, **options)
+        if next(times) == moment:
+            raise RuntimeError("after it asked, or was answered")
+        return result
+
+    with mock.patch.object(node, "invoke_async", fails):
+        assert finish(graph, graph("T")).status == Status.COMPLETED
+    assert next(times) == 5
+    assert said(helper) == said(agent)
+    assert set(office.answers) == {"yes"}
 
 
 def said(agent: Agent) -> list[Any]:

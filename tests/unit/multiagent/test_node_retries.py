@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
 
@@ -142,6 +142,28 @@ def test_in_a_swarm() -> None:
     assert swarm("go").status.value == "completed"
     assert ran.count("a1") == 1
     assert attempts(store) == [(1, True)]
+
+
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_a_node_that_was_answered_and_then_raised_goes_on(kind: str) -> None:
+    @tool(context=True)
+    async def ask(tool_context: ToolContext) -> str:
+        """Ask a person."""
+        ran.append(tool_context.interrupt("may I"))
+        return "asked"
+
+    model = ScriptedModel([[("ask", {})], [("step", {"name": "a1"})], stumble("a")])
+    agent = Agent(model=model, tools=[ask, step], name="a", callback_handler=None)
+    trouble.append("a")
+    if kind == "swarm":
+        manager = DaprSessionManager("s", store=MemoryStore(), retry=NODES)
+        built: Any = Swarm([agent], id="g", session_manager=manager)
+    else:
+        built = graph_on(MemoryStore(), NODES, agent)
+    asked = built("go").interrupts
+    result = built([{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in asked])
+    assert result.status.value == "completed"
+    assert ran == ["yes", "a1", "a thinks", "a thinks"]
 
 
 def test_executors_are_left_as_they_were() -> None:

@@ -9,7 +9,13 @@ import pytest
 from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder, Swarm
 
-from strands_dapr_session import DaprSessionManager, InvocationConflictError, StoreUnavailableError, strands_compat
+from strands_dapr_session import (
+    DaprSessionManager,
+    InvocationConflictError,
+    StoreUnavailableError,
+    idempotency_key,
+    strands_compat,
+)
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.base import StateStore
 from strands_dapr_session.stores.memory import MemoryStore
@@ -19,18 +25,27 @@ from strands_dapr_session.testing.model import ScriptedModel
 pytestmark = pytest.mark.newest_dependencies  # Strands passes on what agents ask that are tools since 1.52.
 
 
-def build(store: StateStore, answers: list[Any], kind: str, *, preserve: bool) -> Any:
+def build(
+    store: StateStore, answers: list[Any], kind: str, *, preserve: bool, keys: set[str | None] | None = None
+) -> Any:
     @tool(context=True)
     def ask(tool_context: ToolContext) -> str:
         """Ask a person."""
         answers.append(tool_context.interrupt("may I"))
         return str(answers[-1])
 
+    @tool
+    def note() -> str:
+        """Do something beside it."""
+        if keys is not None:
+            keys.add(idempotency_key())
+        return "noted"
+
     manager = DaprSessionManager("s", store=store, on_busy="steal")
     helper = Agent(
         name="helper",
-        model=ScriptedModel([[("ask", {})], "helped"], name="helper"),
-        tools=[ask],
+        model=ScriptedModel([[("note", {}), ("ask", {})], "helped"], name="helper"),
+        tools=[ask, note],
         callback_handler=None,
     )
     agent = Agent(
@@ -65,6 +80,19 @@ def finish(called: Any, result: Any) -> str:
     return how(result)
 
 
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+@pytest.mark.parametrize("preserve", [True, False], ids=["preserve_context", "reset"])
+def test_what_it_asked_in_one_process_is_answered_in_another(kind: str, *, preserve: bool) -> None:
+    store, answers = MemoryStore(), list[Any]()
+    asked = build(store, answers, kind, preserve=preserve)("T").interrupts
+    other = build(store, answers, kind, preserve=preserve)
+    assert finish(other, other(said_yes(each.id for each in asked))) in ("end_turn", "completed")
+    assert answers == ["yes"]
+    agent = other if isinstance(other, Agent) else other.nodes["a"].executor
+    results = [block["toolResult"] for block in agent.messages[2]["content"]]
+    assert [(each["status"], each["content"][0]["text"].strip()) for each in results] == [("success", "helped")]
+
+
 def go_on(called: Any, given: Any) -> str:
     """Call again; answer if that is what is waited for."""
     try:
@@ -86,7 +114,8 @@ def test_it_is_asked_and_answered_wherever_the_store_went_away(
 ) -> None:
     for number in itertools.count():
         store, answers = FaultyStore(MemoryStore()), list[Any]()
-        called = build(store, answers, kind, preserve=preserve)
+        keys: set[str | None] = set()
+        called = build(store, answers, kind, preserve=preserve, keys=keys)
         given = "T" if away == "while it asks" else said_yes(each.id for each in called("T").interrupts)
         start = len(store.calls) + number
         store.plan = lambda call, start=start: fault if call.number > start else None  # type: ignore[misc]
@@ -104,3 +133,4 @@ def test_it_is_asked_and_answered_wherever_the_store_went_away(
             continue
         assert go_on(called, given) in ("end_turn", "completed"), f"away from call {number} on"
         assert set(answers) == {"yes"}
+        assert len(keys) == 1, f"away from call {number} on"  # what was recorded beside the question stays

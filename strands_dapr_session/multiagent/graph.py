@@ -45,6 +45,12 @@ class GraphShape:
         for node in self.orchestrator.nodes.values():
             node.execution_status = Status.PENDING
 
+    def forget_under_way(self) -> None:
+        """See `Shape.forget_under_way`."""
+        for node in self.orchestrator.nodes.values():
+            if node.execution_status.value in _IN_FLIGHT:
+                node.execution_status = Status.PENDING
+
     def restore(
         self, state: Mapping[str, Any], batch: list[str], results: dict[str, NodeResult], interrupts: dict[str, Any]
     ) -> None:

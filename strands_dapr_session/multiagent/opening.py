@@ -56,7 +56,9 @@ def open_run(orchestration: Orchestration, view: View, key: str | None = None) -
         )
     # Where nothing is recorded yet, it is the user who gave it a state to go on from.
     is_given = recorded is None and strands_compat.is_to_resume(shape.orchestrator)
-    if not is_given:
+    if is_given:
+        shape.forget_under_way()
+    else:
         shape.begin_anew(scope)
     return Run(orchestration.scope, key=key, is_given=is_given)
 

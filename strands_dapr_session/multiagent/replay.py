@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class ReplayedNode(MultiAgentBase):
         **_: Any,
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the recorded result as the last event of a stream."""
+        await asyncio.sleep(0)  # nodes that begin together with this one read first what they are to be told
         self._then()
         yield {"result": self._outcome()}
 

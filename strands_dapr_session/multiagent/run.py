@@ -68,6 +68,8 @@ class Run:
         number: Counts the batches.
         batch: The nodes that run, or are to run, at the same time.
         pending: Those of them whose turn in this process has not come yet.
+        beginning: Those of them that are being prepared.
+        have_begun: Set when all of them are prepared.
         visits: How often each node had finished before the batch.
         finished: Results of the nodes of the batch that have finished.
         handovers: What each of those did besides.
@@ -97,6 +99,8 @@ class Run:
     number: int = 0
     batch: list[str] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
+    beginning: set[str] = field(default_factory=set)
+    have_begun: asyncio.Event = field(default_factory=asyncio.Event)
     visits: dict[str, int] = field(default_factory=dict)
     finished: dict[str, NodeResult] = field(default_factory=dict)
     handovers: dict[str, Any] = field(default_factory=dict)
@@ -123,6 +127,12 @@ class Run:
         for node_id in self.finished:
             self.visits[node_id] = self.visits.get(node_id, 0) + 1
         self.finished, self.handovers, self.failed = {}, {}, set()
+
+    def has_begun(self, node_id: str) -> None:
+        """Take a node for prepared, or for one that cannot be."""
+        self.beginning.discard(node_id)
+        if not self.pending and not self.beginning:
+            self.have_begun.set()
 
     # -- to the journal ------------------------------------------------------------------------------------------
 

@@ -23,6 +23,10 @@ class Shape(Protocol):
         """Forget everything that would make the next call go on with an earlier run."""
         ...
 
+    def forget_under_way(self) -> None:
+        """Forget which nodes were under way when an earlier run was stopped: Strands does not."""
+        ...
+
     def restore(
         self, state: Mapping[str, Any], batch: list[str], results: dict[str, NodeResult], interrupts: dict[str, Any]
     ) -> None:

@@ -43,6 +43,9 @@ class SwarmShape:
         """See `Shape.status`."""
         return str(self.orchestrator.state.completion_status.value)
 
+    def forget_under_way(self) -> None:
+        """See `Shape.forget_under_way`. The one node of a swarm that runs is named by its state."""
+
     def begin_anew(self, recorded: ScopeView) -> None:
         """See `Shape.begin_anew`. The shared context of a swarm outlives its runs."""
         strands_compat.forget_resume(self.orchestrator)

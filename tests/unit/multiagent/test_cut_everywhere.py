@@ -150,6 +150,32 @@ def going_on(store: StateStore, ran: list[str]) -> Any:
     return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
 
 
+class Listening(MultiAgentBase):
+    """A node that notes what it is told."""
+
+    id = "b"
+
+    def __init__(self, ran: list[str]) -> None:
+        self.ran = ran
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **_: Any) -> MultiAgentResult:  # noqa: ARG002
+        """Listen."""
+        self.ran.append("".join(block["text"] for block in task))
+        return MultiAgentResult(Status.COMPLETED)
+
+
+def leading_sideways(store: StateStore, ran: list[str]) -> Any:
+    """Two nodes begin at the same time, and one leads to the other, which then runs once more."""
+    builder = GraphBuilder()
+    builder.add_node(Agent(name="x", model=ScriptedModel(["x is done"]), callback_handler=None), "x")
+    builder.add_node(Agent(name="a", model=ScriptedModel(["a is done"]), callback_handler=None), "a")
+    builder.add_node(Listening(ran), "b")
+    for edge in (("x", "a"), ("x", "b"), ("a", "b")):
+        builder.add_edge(*edge)
+    manager = DaprSessionManager("s", store=store, on_busy="steal")
+    return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+
+
 def film(build: Build) -> tuple[list[dict[str, Any]], Any, list[str]]:
     """Run from beginning to end; get what the store held after each write, the outcome, and what tools did."""
     frames: list[dict[str, Any]] = []
@@ -221,6 +247,25 @@ def test_a_cut_makes_no_difference_to_nodes_that_are_visited_again() -> None:
         orchestrator = revisiting(inner, ran)
         assert outcome(orchestrator, orchestrator("T")) == expected, f"cut after write {number}"
         assert len(ran) <= len(ran_once)
+
+
+def test_nodes_of_a_batch_are_told_nothing_of_each_other_wherever_it_was_cut() -> None:
+    frames, _, whole = film(leading_sideways)
+    assert ["From a" in told for told in whole] == [False, True]
+    told_again = set()
+    for number, frame in enumerate(frames, 1):
+        inner, again = MemoryStore(), list[str]()
+        inner._entries.update(frame)
+        leading_sideways(inner, again)("T" if number < len(frames) else "U")
+        assert number == len(frames) or again == whole[len(whole) - len(again) :], f"cut after write {number}"
+        told_again.add(len(again))
+    assert told_again == {0, 1, 2}
+
+
+def test_nodes_of_a_batch_are_told_nothing_of_each_other_however_slow_the_store_is() -> None:
+    told: list[str] = []
+    leading_sideways(FaultyStore(MemoryStore(), lambda call: Delay(0.02) if call.writes else None), told)("T")
+    assert ["From a" in each for each in told] == [False, True]
 
 
 def test_an_opaque_node_starts_when_all_before_it_is_recorded() -> None:

@@ -17,6 +17,7 @@ from tests.prove.checker.stored import (
     STARTED,
     TOOL_FINISHED,
     TOOL_STARTED,
+    TRIED,
     StoredJournal,
 )
 
@@ -34,14 +35,19 @@ class Invocation:
 
 @dataclass
 class Scope:
-    """What is live in one scope. `results` are those that no message has taken up."""
+    """What is live in one scope. `results` are those that no message has taken up, `tries` the last failures."""
 
     numbers: list[int] = field(default_factory=list)
     documents: dict[str, bytes] = field(default_factory=dict)
     notes: dict[str, bytes] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
+    tries: dict[str, list[Any]] = field(default_factory=dict)
     invocation: Invocation | None = None
+
+    def close_batch(self) -> None:
+        """Forget the tools of the batch that is over."""
+        self.results, self.started, self.tries = {}, set(), {}
 
 
 @dataclass
@@ -118,7 +124,7 @@ class _Folding:
             folded.owner = None
         elif kind == CLOSED:
             self._close(fields[0])
-        elif kind in (STARTED, SPLICED, TOOL_STARTED, TOOL_FINISHED, DOCUMENT, FINISHED, NOTED):
+        elif kind in (STARTED, SPLICED, TOOL_STARTED, TOOL_FINISHED, DOCUMENT, FINISHED, NOTED, TRIED):
             self._in_scope(number, folded.scopes.setdefault(fields[0], Scope()), kind, fields[1:])
 
     def _in_scope(self, number: int, scope: Scope, kind: int, fields: list[Any]) -> None:
@@ -128,7 +134,11 @@ class _Folding:
             scope.started.add(fields[0])
         elif kind == TOOL_FINISHED:
             scope.started.discard(fields[0])
+            scope.tries.pop(fields[0], None)
             scope.results[fields[0]] = fields[1]
+        elif kind == TRIED:
+            scope.started.discard(fields[0])
+            scope.tries[fields[0]] = fields
         elif kind == DOCUMENT:
             if fields[1] is None:
                 scope.documents.pop(fields[0], None)
@@ -139,7 +149,7 @@ class _Folding:
         elif kind == STARTED:
             before = scope.invocation
             if before is not None and before.id != fields[0] and before.outcome != "interrupted":
-                scope.results, scope.started = {}, set()
+                scope.close_batch()
             scope.invocation = Invocation(fields[0], fields[1], fields[2])
         else:
             self._finish(number, scope, *fields)
@@ -151,7 +161,7 @@ class _Folding:
             return
         now.outcome, now.result = outcome, result
         if outcome != "interrupted":
-            scope.results, scope.started = {}, set()
+            scope.close_batch()
         if now.key is not None:
             self.folded.finished.pop(now.key, None)
             self.folded.finished[now.key] = (outcome, value_of(result))
@@ -164,7 +174,7 @@ class _Folding:
         scope.numbers[at : at + drop] = added
         appended = added[drop:] if at + drop == length else []
         if any(self.folded.messages[each].get("role") == "assistant" for each in appended):
-            scope.results, scope.started = {}, set()
+            scope.close_batch()
 
     def _message(self, number: int, scope: Scope, body: Any) -> int:
         ordinal, self._next = self._next, self._next + 1
@@ -215,7 +225,7 @@ class _Folding:
                 folded.problems.append(f"checkpoint has another message {ordinal} than the segment")
 
     def _compare_scope(self, name: str, mine: Scope, stored: list[Any]) -> None:
-        _, ranges, documents, results, _, invocation, notes = stored
+        _, ranges, documents, results, _, invocation, notes, *rest = stored
         numbers = [number for first, count in ranges for number in range(first, first + count)]
         now = mine.invocation
         outcome = (now.outcome or "") if now is not None else ""
@@ -223,6 +233,7 @@ class _Folding:
             ("live messages", numbers, mine.numbers),
             ("documents", documents, mine.documents),
             ("notes", notes, mine.notes),
+            ("failures", rest[0] if rest else [], list(mine.tries.values())),
             ("invocation", [invocation[0], invocation[6]] if invocation else None, [now.id, outcome] if now else None),
         )
         for what, found, expected in pairs:

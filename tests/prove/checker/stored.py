@@ -11,7 +11,7 @@ from typing import Any
 from tests.prove.checker.sealed import UnreadableError, opened, value_of, values_in
 
 ACQUIRED, RELEASED, STARTED, SPLICED, TOOL_STARTED, TOOL_FINISHED = 1, 2, 3, 4, 5, 6
-DOCUMENT, FINISHED, PLANNED, NOTED, CLOSED = 7, 8, 9, 10, 11
+DOCUMENT, FINISHED, PLANNED, NOTED, CLOSED, TRIED = 7, 8, 9, 10, 11, 12
 
 Dump = Mapping[str, bytes]
 """All keys of a store, without what a sidecar puts in front of them."""

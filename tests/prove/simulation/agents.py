@@ -16,7 +16,7 @@ from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent, BeforeToolC
 from strands.models.model import Model
 from strands.types.exceptions import ContextWindowOverflowException
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, Retries
 from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME
 from strands_dapr_session.testing.plain import digest
 from tests.prove.simulation.process import SimProcess
@@ -39,6 +39,9 @@ class Program:
         compact_slots: After how many commits the journal is packed.
         lease: Seconds.
         on_busy: What a rival does.
+        root: The id of its journal.
+        retries: What is tried again when it fails.
+        is_cut_off_asking: Processes may lose their connection while they ask a person.
     """
 
     script: tuple[tuple[Any, ...], ...]
@@ -51,6 +54,8 @@ class Program:
     lease: float = 3.0
     on_busy: Any = "wait"
     root: str = "default"
+    retries: Retries | None = None
+    is_cut_off_asking: bool = False
 
     @property
     def prompts(self) -> list[str]:
@@ -280,6 +285,7 @@ def manager_of(process: SimProcess, program: Any, session_id: str, *, probe: boo
         in_doubt={"charge": _reconciler(process) if program.policy == "reconcile" else program.policy},
         lease=program.lease,
         on_busy=program.on_busy,
+        retry=program.retries,
     )
     settings = manager._journal_settings
     manager._journal_settings = replace(settings, compact_slots=program.compact_slots, probe=probe)

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import itertools
 import random
-from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from strands import Agent
-from strands.agent.conversation_manager import SlidingWindowConversationManager
-from strands.multiagent import GraphBuilder, Swarm
-
-from tests.prove.simulation.agents import SimulatedModel, ask, boom, charge, manager_of, put, stream_of, work
+from strands_dapr_session import Retries
+from tests.prove.simulation.agents import manager_of
+from tests.prove.simulation.nodes import Node, build_node
+from tests.prove.simulation.novelties import RETRIES, Maker
 from tests.prove.simulation.process import SimProcess
 
 TASK = "the task"
-
-
-@dataclass(frozen=True)
-class Node:
-    """Something that a graph runs, or that runs inside something else.
-
-    Attributes:
-        name: Its name, which nothing else has.
-        kind: "agent", "graph" or "swarm".
-        turns: What an agent's model says: lists of (tool, arguments), the last one a text.
-        nodes: What a graph or swarm consists of.
-        edges: Of a graph: from and to. A node with several waits for all of them.
-        helper: An agent that this one has as a tool.
-        window: How many messages an agent keeps; all if not given.
-    """
-
-    name: str
-    kind: str = "agent"
-    turns: tuple[Any, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    edges: tuple[tuple[str, str], ...] = ()
-    helper: Node | None = None
-    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +28,8 @@ class Program:
     answer: str = "rerun"
     ids: tuple[str | None, ...] = ("run-1",)
     is_faithful: bool = True
+    retries: Retries | None = None
+    is_cut_off_asking: bool = False
 
     @property
     def prompts(self) -> list[str]:
@@ -80,13 +55,23 @@ def make(seed: str) -> Program:
         root = _graph(chance, names, depth=1 if shape == "nested" else 0)
     # Drawn apart, so that what older seeds made stays what it was but for this.
     more = random.Random(f"more {seed}")
-    return Program(
+    program = Program(
         _varied(more, root),
         policy=more.choice(["rerun", "rerun", "reconcile"]),
         lease=chance.choice([1.0, 2.0, 3.0]),
         on_busy=chance.choice(["wait", "wait", "raise", "steal"]),
         compact_slots=chance.choice([2, 4, 32]),
     )
+    return _newer(random.Random(f"newer {seed}"), program)
+
+
+def _newer(chance: random.Random, program: Program) -> Program:
+    """Change most programs by what was thought of later."""
+    if chance.random() < 0.3:
+        return program
+    retries = RETRIES[chance.choice(list(RETRIES))]
+    root = Maker(chance, retries).changed(program.root_node)
+    return replace(program, root_node=root, retries=retries, is_cut_off_asking=chance.random() < 0.5)
 
 
 def _agent(chance: random.Random, names: Any, *, helper: bool = False, last: str | None = None) -> Node:
@@ -140,66 +125,10 @@ def _swarm(chance: random.Random, names: Any) -> Node:
     return Node(name, "swarm", nodes=(*handing, members[-1]))
 
 
-class NodeModel(SimulatedModel):
-    """Answers by the turns of a node; where it is, it reads from the messages alone."""
-
-    def __init__(self, process: SimProcess, node: Node) -> None:
-        super().__init__(process)
-        self._node = node
-
-    async def stream(self, messages: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
-        await asyncio.sleep(self._process.world.chance.expovariate(1 / 0.03))
-        results = [b["toolResult"]["toolUseId"] for b in messages[-1]["content"] if "toolResult" in b]
-        number = int(results[0].rpartition("t")[2].partition("i")[0]) + 1 if results else 0
-        for event in stream_of(self._node.turns[number], f"{self._node.name}t{number}"):
-            yield event
-
-
 def build(process: SimProcess, program: Program, session_id: str) -> Any:
     """Build it in a process."""
     manager = manager_of(process, program, session_id, probe=False)
-    return _build(process, program.root_node, manager)
-
-
-def _build(process: SimProcess, node: Node, manager: Any = None) -> Any:
-    if node.kind == "agent":
-        tools: list[Any] = [copy.copy(each) for each in (work, charge, boom, ask, put)]
-        if node.helper is not None:
-            tools.append(_build(process, node.helper).as_tool())
-        return Agent(
-            name=node.name,
-            agent_id=node.name,
-            model=NodeModel(process, node),
-            tools=tools,
-            session_manager=manager,
-            conversation_manager=None if node.window is None else SlidingWindowConversationManager(node.window),
-            callback_handler=None,
-        )
-    parts = {each.name: _build(process, each) for each in node.nodes}
-    if node.kind == "swarm":
-        return Swarm(list(parts.values()), session_manager=manager, id=node.name)
-    builder = GraphBuilder().set_graph_id(node.name)
-    for name, part in parts.items():
-        builder.add_node(part, name)
-    for start, end in node.edges:
-        builder.add_edge(parts_node(builder, start), parts_node(builder, end), _all_before(node, end))
-    for each in node.nodes:
-        if not any(end == each.name for _, end in node.edges):
-            builder.set_entry_point(each.name)
-    if manager is not None:
-        builder.set_session_manager(manager)
-    return builder.build()
-
-
-def parts_node(builder: GraphBuilder, name: str) -> Any:
-    """Get a node of a graph that is being built."""
-    return builder.nodes[name]
-
-
-def _all_before(node: Node, end: str) -> Callable[[Any], bool]:
-    """Make the condition of an edge: everything that leads to its end is done."""
-    wanted = {start for start, other in node.edges if other == end}
-    return lambda state: wanted <= {each.node_id for each in state.completed_nodes}
+    return build_node(process, program.root_node, manager, is_root=True)
 
 
 def summary(result: Any) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import secrets
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 from unittest import mock
 
 from strands_dapr_session import io_thread
+from strands_dapr_session.hooks import retrying
 from strands_dapr_session.journal import fold, heart, journal, sessions, tenure
 from strands_dapr_session.journal.context import Context, in_another_thread
 from strands_dapr_session.journal.worker import Identity, ThisProcess
@@ -25,7 +26,7 @@ from strands_dapr_session.stores.retry import RetryPolicy
 from tests.prove.simulation.sidecar import Backend, SimSidecar, Weather
 from tests.prove.simulation.world import SimLoop, World
 
-Point = Literal["send", "applied", "reply", "tool-start", "tool-end", "model-start", "model-end", "step"]
+Point = Literal["send", "applied", "reply", "tool-start", "tool-end", "model-start", "model-end", "ask"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class SimProcess:
         machine: Where it runs: on the same machine a dead process is seen at once.
         is_dead: It runs no more.
         is_done: Its work has come to an end.
+        watch: Writes down what an agent does that is made in it, under a name.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each is a choice
@@ -78,6 +80,7 @@ class SimProcess:
         self.store = DaprStore("statestore", f"127.0.0.1:{pid}", retry=retry)
         self.store._calls._sidecar = self.sidecar  # type: ignore[assignment] # stands in for it
         self.retry = retry
+        self.watch: Callable[[str, Any], None]
         world.loops += [self.caller, self.io_loop]
         _processes.append(self)
 
@@ -204,7 +207,17 @@ class _CurrentWorker:
     """Stands in for `worker.this_process`: the worker of whoever runs now."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_current().worker, name)
+        return getattr(current_process().worker, name)
+
+
+class _WorldTime:
+    """Stands in for the module `time` where pauses are made."""
+
+    @staticmethod
+    def time() -> float:
+        return _worlds[-1].now
+
+    monotonic = time
 
 
 _worlds: list[World] = []
@@ -212,7 +225,7 @@ _processes: list[SimProcess] = []
 """Never emptied: what belongs to the dead must not be collected, or its `finally` blocks would run."""
 
 
-def _current() -> SimProcess:
+def current_process() -> SimProcess:
     loop = _worlds[-1].current if _worlds else None
     if loop is None:
         raise RuntimeError("no simulated process runs")
@@ -222,7 +235,7 @@ def _current() -> SimProcess:
 
 def _run_sync(coro: Coroutine[Any, Any, Any]) -> Any:
     """Block the thread of the caller until the I/O loop has done something. The rest of the world goes on."""
-    process, loop = _current(), _worlds[-1].current
+    process, loop = current_process(), _worlds[-1].current
     if process.is_dead or loop is None:
         coro.close()
         raise _DeadError
@@ -244,7 +257,7 @@ def _run_sync(coro: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _context(store: Any, workers: Any, **_: Any) -> Context:
-    process = _current()
+    process = current_process()
     clock = process._clock
     return Context(
         store, workers, retry=process.retry, clock=clock, seconds=clock, sleep=asyncio.sleep, offload=in_another_thread
@@ -260,12 +273,13 @@ def simulated(world: World, seed: str) -> Iterator[None]:
         return hashlib.shake_128(f"{seed} {next(drawn)}".encode()).digest(size)
 
     replaced: list[tuple[Any, str, Any]] = [
-        (io_thread, "_current", lambda: _current().io),
-        (io_thread, "is_current", lambda: _current().io.is_current),
+        (io_thread, "_current", lambda: current_process().io),
+        (io_thread, "is_current", lambda: current_process().io.is_current),
         (io_thread, "run_sync", _run_sync),
         (fold, "_LONGEST_STRETCH", float("inf")),
         (journal, "Context", _context),
         (sessions, "Context", _context),
+        (retrying, "time", _WorldTime),
         (uuid, "uuid4", lambda: uuid.UUID(bytes=token_bytes(16), version=4)),
         (secrets, "token_bytes", token_bytes),
         *((module, "this_process", _CurrentWorker()) for module in (journal, tenure, heart, sessions)),

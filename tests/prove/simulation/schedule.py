@@ -48,6 +48,8 @@ class Switch(KillSwitch):
     def before(self, what: What, **details: Any) -> int:
         number = super().before(what, **details)
         self._process.pass_by(cast("Point", f"{what}-start"))
+        if details.get("name") == "ask":
+            self._process.pass_by("ask")
         return number
 
     def after(self, what: What, number: int, **details: Any) -> None:  # noqa: ARG002
@@ -94,10 +96,12 @@ class Schedule:
     async def work(self, process: SimProcess, attempts: int = _MOST_ATTEMPTS) -> None:
         """Do what a process does: build the agent, and make its calls."""
         before = self._writes()
+        witness = Witness(cast("Ledger", process), Switch(process))
+        process.watch = witness.watch_agent
         built = self._build(process, self.program, SESSION)
         if self._writes() == before:
             self._check_restored(built)
-        Witness(cast("Ledger", process), Switch(process)).watch(built)
+        witness.watch(built)
         for number, prompt in enumerate(self.program.prompts):
             id_ = self.program.ids[number]
             if id_ is None and any(e.kind == "returned" and e["prompt"] == digest(prompt) for e in self.world.ledger):
@@ -188,7 +192,8 @@ class Schedule:
 
     def run(self, reference: Run, counts: dict[str, int], plan: Plan | None = None) -> Outcome:
         """Run it with processes that die, stand still and lose their connection, by a plan."""
-        plan = plan or Plan(random.Random(f"plan {self.seed}"), counts, self.program)
+        chance, apart = random.Random(f"plan {self.seed}"), random.Random(f"plan apart {self.seed}")
+        plan = plan or Plan(chance, counts, self.program, apart)
         try:
             with simulated(self.world, self.seed):
                 self._run(plan)
@@ -250,8 +255,10 @@ class Schedule:
         if not self.program.is_faithful or not self._is_clear(case):
             return []
         lives = []
-        # What one that was overtaken did still took place, and a function that finds out finds it.
+        # What one that was overtaken did still took place, and a function that finds out finds it; and what fails a few
+        # times has failed once less.
         known = {entry["id"] for entry in case.history if entry.kind == "reconciled" and entry["ended"]}
+        known |= {entry["what"] for entry in case.history if entry.kind == "tried"}
         for stint in case.stints:
             found = Entry(0.0, stint.pid, "found", {**case.found(stint.slot), "answers": {}})
             tools = [e for _, e in stint.overtaken if e.kind in {"tool-start", "tool-end"} and e["id"] in known]
@@ -302,10 +309,14 @@ _COMPARED = {"recorded_tools_rest", "tools_run_as_often", "models_go_on", "resul
 class Plan:
     """What goes wrong in a schedule, decided beforehand."""
 
-    def __init__(self, chance: random.Random, counts: dict[str, int], program: Program) -> None:
+    def __init__(
+        self, chance: random.Random, counts: dict[str, int], program: Program, apart: random.Random | None = None
+    ) -> None:
+        """Decide by `chance`, and by `apart` what was thought of later: recorded seeds are to stay what they were."""
         self._chance = chance
         self._counts = counts
         self._lease = program.lease
+        self._apart = apart if program.is_cut_off_asking else None
         self._is_named = None not in program.ids
         """Without an id the same prompt, asked again after it was answered, is a new one: so one process at a time."""
         self.lives = chance.choice([1, 1, 2, 2, 2, 3])
@@ -321,11 +332,19 @@ class Plan:
         return Weather(faults=self._chance.choice([0.02, 0.1, 0.3]), slow=self._chance.choice([0.0, 0.05, 0.2]))
 
     def fates(self) -> tuple[Fate, ...]:
-        return tuple(self._fate() for _ in range(self._chance.choice([1, 1, 1, 2])))
+        fates = tuple(self._fate() for _ in range(self._chance.choice([1, 1, 1, 2])))
+        return (*fates, *self._cut_off())
+
+    def _cut_off(self) -> tuple[Fate, ...]:
+        """Decide whether a process is cut off while it asks a person, for so long that it gives up."""
+        chance, asks = self._apart, self._counts.get("ask", 0)
+        if not asks or chance is None or chance.random() < 0.5:
+            return ()
+        return (Fate("cut", "ask", chance.randint(1, asks), chance.choice([13.0, 20.0, 30.0])),)
 
     def _fate(self) -> Fate:
         chance = self._chance
-        point = chance.choice([point for point, count in self._counts.items() if count])
+        point = chance.choice([point for point, count in self._counts.items() if count and point != "ask"])
         number = chance.randint(1, self._counts[point])
         kind = chance.choice(["kill", "kill", "pause", "cut"] if self._is_named else ["kill"])
         seconds = (

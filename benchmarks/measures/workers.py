@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SETTING: dict[str, str | int] = {"store": "redis", "lease": 3}
 _TURNS = 20
-_ROUNDS, _STARTS, _RUNS, _KILLS, _STOPS = 20, 50, 400, 150, 10
+_ROUNDS, _STARTS, _RUNS, _KILLS, _STOPS = 20, 50, 400, 100, 6
 _AT_ONCE = 32
 _CREW = 3
 

@@ -1,0 +1,143 @@
+"""A call of an agent while it runs: its hooks and stages, and how it ends or goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from strands import ModelRetryStrategy, hooks
+from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
+
+try:  # since 1.62
+    from strands.middleware import ExecuteToolStage, InvokeModelStage
+except ImportError:
+    ExecuteToolStage = InvokeModelStage = None  # type: ignore[assignment]
+
+try:  # the same; kept out of `strands.middleware` until its contract is final
+    from strands.middleware._agent_stream import AgentStreamStage
+except ImportError:
+    AgentStreamStage = None  # type: ignore[assignment]
+
+try:
+    from strands._async import is_run_async_bridge
+except ImportError:  # before 1.6x, which has no deadlines either
+
+    def is_run_async_bridge() -> bool:
+        """Tell whether this runs in the temporary loop of a synchronous call."""
+        return False
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from strands import Agent
+    from strands.hooks import AfterInvocationEvent, AfterToolCallEvent
+
+FIRST: Final = -math.inf
+"""Order of a callback that comes before those of everybody else, `HookOrder.SDK_FIRST` included."""
+
+
+LAST: Final = math.inf
+"""Order of a callback that comes after those of everybody else, `HookOrder.SDK_LAST` included."""
+
+
+INTERRUPTED_TEXT: Final = "Tool was interrupted."
+"""What Strands answers for a tool call that never got a result (`tools/_tool_helpers.py`, 1.43 to 1.62)."""
+
+
+AGENT_STREAM_STAGE: Final[Any] = AgentStreamStage
+"""The stage around the event loop of a call, for `Agent.add_middleware`; None where Strands has none."""
+
+
+EXECUTE_TOOL_STAGE: Final[Any] = ExecuteToolStage
+"""The stage around a tool, for `Agent.add_middleware`; None where Strands has none."""
+
+
+INVOKE_MODEL_STAGE: Final[Any] = InvokeModelStage
+"""The stage around a model call, for `Agent.add_middleware`; None where Strands has none."""
+
+
+AFTER_TOOLS: Final[Any] = getattr(hooks, "AfterToolsEvent", None)
+"""The event after a batch of tools, with which hooks can end the turn (since 1.5x)."""
+
+
+def will_retry(event: AfterToolCallEvent[Any]) -> bool:
+    """Tell whether Strands is about to run a tool again, as a hook asked for.
+
+    Since 1.5x it does not where the agent, or the tool, was cancelled (`ToolExecutor._should_retry`).
+    """
+    signal = getattr(event.agent, "cancel_signal", None)
+    if signal is None:
+        return event.retry
+    return event.retry and not signal.is_set() and cast("dict[str, Any]", event.result).get("cancelled") is not True
+
+
+def is_cancelled(agent: Agent) -> bool:
+    """Tell whether somebody has cancelled what the agent runs. The signal has had a public name since 1.5x."""
+    signal = getattr(agent, "cancel_signal", None) or getattr(agent, "_cancel_signal", None)
+    return signal is not None and signal.is_set()
+
+
+def stand_down(agent: Agent) -> None:
+    """Keep the agent's default strategy from trying a failed model call again, as ours decides about that.
+
+    A strategy of the user's own keeps its say. The attribute has no public name, nor has the count (1.43 to 1.62); the
+    strategy sets it back by itself when the call is over.
+    """
+    strategy: Any = getattr(agent, "_retry_strategy", None)
+    if type(strategy) is ModelRetryStrategy:
+        strategy._current_attempt = strategy._max_attempts  # noqa: SLF001
+
+
+def forget_threads() -> None:
+    """Let the temporary event loop of a synchronous call end while a thread that was given up on goes on.
+
+    `asyncio.run` waits for the threads of the loop's executor, so the loop gets another one. Loops of the caller's own
+    are left as they are (`_async.run_async`, 1.62).
+    """
+    if is_run_async_bridge():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+
+
+def is_structured_output(tool: object) -> bool:
+    """Tell whether a tool is the one that makes structured output. The class is not exported (1.43 to 1.62)."""
+    return isinstance(tool, StructuredOutputTool)
+
+
+def will_stop(agent: Agent, invocation_state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Tell whether a tool asked the agent to stop when its batch is done, for `stop_again`; None if none did.
+
+    By `Agent.cancel(after_current_tools=True)`, of which only the fields tell (1.62), or, as before that, by a flag in
+    the ``request_state``, which is Strands' own documented way.
+    """
+    if getattr(agent, "_deferred_cancel", False):
+        return {"cancel": getattr(agent, "_cancel_message", None)}
+    return {} if (invocation_state.get("request_state") or {}).get("stop_event_loop") else None
+
+
+def stop_again(agent: Agent, invocation_state: dict[str, Any], stop: Mapping[str, Any]) -> None:
+    """Ask an agent to stop when its batch is done, as a tool of it did in another process."""
+    if "cancel" in stop:
+        agent.cancel(message=stop["cancel"], after_current_tools=True)
+    else:
+        invocation_state.setdefault("request_state", {})["stop_event_loop"] = True
+
+
+def may_be_reentered(agent: Agent) -> bool:
+    """Tell whether the agent may be called while it runs (`concurrent_invocation_mode`, public since 1.5x)."""
+    mode = getattr(agent, "concurrent_invocation_mode", None) or getattr(agent, "_concurrent_invocation_mode", None)
+    return str(getattr(mode, "value", mode)) == "unsafe_reentrant"
+
+
+def next_input(event: AfterInvocationEvent) -> Any:
+    """Get what the same call goes on with: what a hook asked for, an empty list for input of Strands' own, or None.
+
+    Since 1.6x background tasks hand their results over in an attribute that no class declares (`_continuation.py`).
+    """
+    if event.resume is not None or event.result is None:
+        return event.resume
+    has_inputs = bool(getattr(getattr(event, "_continuation_state", None), "inputs", None))
+    has_inputs = has_inputs or bool(getattr(event.agent, "_deferred_continuation_inputs", None))
+    return [] if has_inputs and event.result.stop_reason in {"end_turn", "stop_sequence"} else None

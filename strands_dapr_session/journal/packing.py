@@ -39,6 +39,10 @@ SEGMENT_BYTES: Final = 1024 * 1024
 INLINE_BYTES: Final = 256 * 1024
 """Live messages up to this size together are put into the checkpoint."""
 
+HISTORY_BYTES: Final = 64 * 1024
+"""Records besides messages above which they get segments of their own, which no load reads: states may be long, and
+there is one for each invocation."""
+
 _MERGED_TOGETHER: Final = 8
 _SMALLEST: Final = 1024
 _NEWEST_SEGMENTS: Final = 64
@@ -61,10 +65,11 @@ class Packed:
 
 def to_merge(head: Head) -> list[Segment]:
     """Choose the segments at the end that are to become one: enough of about one size, and the smaller ones after."""
+    filled = [segment for segment in head.segments if segment.count]
     limit = SEGMENT_BYTES // 2
     while limit > _SMALLEST:
         size = limit // _MERGED_TOGETHER
-        end = [*takewhile(lambda segment: segment.live and segment.size < limit, reversed(head.segments))]  # noqa: B023
+        end = [*takewhile(lambda segment: segment.live and segment.size < limit, reversed(filled))]  # noqa: B023
         if sum(segment.size >= size for segment in end) >= _MERGED_TOGETHER:
             return end[::-1]
         limit = size
@@ -151,7 +156,7 @@ class Packing:
             _, more, then = _read(segment, self._log)
             bodies += more
             history.append(then)
-        yield self._segment(segments[0].first, bodies, b"".join(history))
+        yield from self._with_history(segments[0].first, bodies, history)
 
     def _pack_new(self) -> Iterator[Segment]:
         """Make segments of the messages that came since the last compaction."""
@@ -161,10 +166,11 @@ class Packing:
         for ordinal in range(first, self._view.next_ordinal):
             length = len(self._bodies[ordinal])
             if size and size + length > SEGMENT_BYTES:
-                yield self._segment(start, [self._bodies[n] for n in range(start, ordinal)], history)
-                start, size, history = ordinal, 0, b""
+                yield from self._with_history(start, [self._bodies[n] for n in range(start, ordinal)], history)
+                start, size, history = ordinal, 0, []
             size += length
-        yield self._segment(start, [self._bodies[n] for n in range(start, self._view.next_ordinal)], history)
+        bodies = [self._bodies[n] for n in range(start, self._view.next_ordinal)]
+        yield from self._with_history(start, bodies, history)
 
     def _choose_inline(self, segments: list[Segment]) -> set[int]:
         """Choose the live messages to put into the checkpoint."""
@@ -185,6 +191,15 @@ class Packing:
             return older, segments, kept
         page = self._write(write_page(Page(tuple(idle), tuple(gone), older)))
         return page, [segment for segment in segments if segment not in idle], kept[len(gone) :]
+
+    def _with_history(self, first: int, bodies: list[bytes], history: list[bytes]) -> Iterator[Segment]:
+        """Make a segment of messages, which has the records of the same time unless they are long."""
+        if sum(map(len, history)) > HISTORY_BYTES:
+            for group in _grouped(history):
+                yield self._segment(first, [], b"".join(group))
+            history = []
+        if bodies or history:
+            yield self._segment(first, bodies, b"".join(history))
 
     def _segment(self, first: int, bodies: list[bytes], history: bytes) -> Segment:
         payload = write_segment(first, bodies, history)
@@ -212,7 +227,7 @@ class _Folded:
 
     view: View
     first: int
-    history: bytes
+    history: list[bytes]
     kept: list[int]
 
 
@@ -233,6 +248,17 @@ def _fold(log: Log) -> _Folded:
         history.add(number, records)
     view.sequence = log.end
     return _Folded(view, first, history.packed(), kept)
+
+
+def _grouped(slots: list[bytes]) -> Iterator[list[bytes]]:
+    """Divide the packed records of slots into what one segment takes."""
+    group: list[bytes] = []
+    for slot in slots:
+        if group and sum(map(len, group)) + len(slot) > SEGMENT_BYTES:
+            yield group
+            group = []
+        group.append(slot)
+    yield group
 
 
 def _holds_any(segment: Segment, ordinals: list[int]) -> bool:

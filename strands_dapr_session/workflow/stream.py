@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from asyncio import sleep
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from strands_dapr_session.journal.commit import part_keys, read_records
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.head import read_head
 from strands_dapr_session.journal.layout import Layout
-from strands_dapr_session.journal.past import read_history
+from strands_dapr_session.journal.past import read_history, with_results
 from strands_dapr_session.journal.registry import roots_of
 from strands_dapr_session.journal.worker import this_process
-from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.derived import fill
 from strands_dapr_session.records.records import (
     Acquired,
@@ -27,7 +27,6 @@ from strands_dapr_session.records.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from strands_dapr_session.journal.past import Commits
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import Entry, StateStore
     from strands_dapr_session.workflow.runs import Runs
@@ -156,7 +155,8 @@ class Follower:
 
     async def _read_packed(self, layout: Layout, packed: int) -> list[RunEvent]:
         events: list[RunEvent] = []
-        for number, records in _with_results(await read_history(self._store, layout.session_id, layout.root_id)):
+        commits = await read_history(self._store, layout.session_id, layout.root_id)
+        for number, records in with_results(commits, layout.head):
             if number > self._slot:
                 events += self._take(number, records)
         self._slot = max(self._slot, packed)
@@ -165,28 +165,6 @@ class Follower:
     def _take(self, number: int, records: Sequence[Record]) -> list[RunEvent]:
         self._slot = number
         return list(self._reader.read(number, records))
-
-
-def _with_results(commits: Commits) -> Commits:
-    """Put results back into the records of their tools: packing leaves them only in the messages that they went to."""
-    results: dict[tuple[str, str], bytes] = {}
-    filled: Commits = []
-    for number, records in reversed(commits):
-        whole: list[Record] = []
-        for record in reversed(records):
-            if isinstance(record, Spliced):
-                results.update({(record.scope, result["toolUseId"]): pack_value(result) for result in _results(record)})
-            if isinstance(record, ToolFinished) and not record.result:
-                record = replace(record, result=results.get((record.scope, record.tool_use_id), b""))  # noqa: PLW2901
-            whole.append(record)
-        filled.append((number, whole[::-1]))
-    return filled[::-1]
-
-
-def _results(record: Spliced) -> list[dict[str, Any]]:
-    """List the tool results in packed messages."""
-    messages = [unpack_value(body) for body in record.bodies if isinstance(body, bytes) and b"toolResult" in body]
-    return [block["toolResult"] for message in messages for block in message["content"] if "toolResult" in block]
 
 
 class _Reader:

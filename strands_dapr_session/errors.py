@@ -181,6 +181,34 @@ class SessionDeletedError(DurableSessionError):
     """The session was deleted while this process was using it."""
 
 
+# -- looking back -----------------------------------------------------------------------------------------------------
+
+
+class SessionNotFoundError(DurableSessionError, LookupError):
+    """The store has no session of that name, or nothing of that agent, graph or swarm in it."""
+
+
+class SessionExistsError(DurableSessionError):
+    """A fork was to become a session whose name is taken. Nothing was changed."""
+
+
+class StepNotFoundError(DurableSessionError, LookupError):
+    """A session has no step of that number."""
+
+
+class NotForkableError(DurableSessionError):
+    """No session can begin at this step. Nothing was changed.
+
+    Attributes:
+        nearest: The last step before it at which one can, or else the first after it; None if there is none.
+    """
+
+    def __init__(self, message: str, nearest: int | None) -> None:
+        """Say why, and which step is nearest."""
+        super().__init__(message)
+        self.nearest = nearest
+
+
 # -- runs, workers and clients ----------------------------------------------------------------------------------------
 
 

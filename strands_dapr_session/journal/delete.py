@@ -15,7 +15,7 @@ from strands_dapr_session.journal.fence import DELETION
 from strands_dapr_session.journal.layout import Layout, probe_keys
 from strands_dapr_session.journal.load import read_log
 from strands_dapr_session.journal.purge import holds_fences, purge, purge_again
-from strands_dapr_session.journal.registry import Place, change_place, place_of
+from strands_dapr_session.journal.registry import UNBORN, Place, change_place, place_of
 from strands_dapr_session.records.records import Acquired
 from strands_dapr_session.records.wire import encode_record
 from strands_dapr_session.stores.base import KeyConflict
@@ -52,7 +52,8 @@ async def delete_journal(context: Context, wish: Wish, claim: Claim | None) -> N
         dead = claim.layout.incarnation
         await change_place(context, wish.session_id, wish.root_id, partial(_with_dead, dead))
         fence = await _fence_again(context, wish, claim)
-    place = await place_of(context, wish.session_id, wish.root_id)
+    # What is not born yet never will be: whoever makes it finds it gone, and removes what it wrote after this.
+    place = await change_place(context, wish.session_id, wish.root_id, _with_unborn) or Place(None, [])
     if claim is not None and claim.layout.incarnation not in place.dead:
         await context.store.delete_many([fence])  # somebody else has deleted it to the end meanwhile
     for incarnation in place.dead:
@@ -70,6 +71,11 @@ def _with_dead(incarnation: str, place: Place) -> Place:
     if place.live != incarnation:
         return place
     return Place(None, [*place.dead, incarnation])
+
+
+def _with_unborn(place: Place) -> Place | None:
+    dead = [name.removesuffix(UNBORN) for name in place.dead]
+    return Place(place.live, dead) if place.live or dead else None
 
 
 def _without(incarnation: str, place: Place) -> Place | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal.layout import all_shard_keys, shard_key
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.layout import Layout
     from strands_dapr_session.stores.base import Entry
 
+UNBORN: Final = "-unborn"
+"""What the name of an incarnation ends with in the registry while it is made, see `fork`."""
+
 
 @dataclass(slots=True)
 class Place:
@@ -33,7 +36,7 @@ class Place:
 
     Attributes:
         live: Its incarnation; None when it does not exist.
-        dead: Incarnations that were deleted, and may have left keys behind.
+        dead: Incarnations that were deleted, or are not born yet, and may have left keys behind.
     """
 
     live: str | None
@@ -100,21 +103,43 @@ async def change_place(
     Returns:
         The place as it is now.
     """
+
+    def edit_roots(roots: dict[str, Place]) -> None:
+        before = roots.get(root_id)
+        after = edit(before or Place(None, []))
+        if after is not None:
+            roots[root_id] = after
+        elif before is not None:
+            del roots[root_id]
+
+    return (await change_roots(context, session_id, edit_roots, entry)).get(root_id)
+
+
+async def change_roots(
+    context: Context, session_id: str, edit: Callable[[dict[str, Place]], None], entry: Entry | None = None
+) -> dict[str, Place]:
+    """Change the entries of a session in the registry, all at once.
+
+    Args:
+        context: The store.
+        session_id: The session.
+        edit: Changes the places of its roots; see `change_place`. What it raises leaves everything as it is.
+        entry: The document as it was just read, if it was.
+
+    Returns:
+        The places as they are now.
+    """
     key = shard_key(session_id)
     entry = entry or await context.store.get(key)
     while True:
         sessions = read_shard(key, entry)
-        roots = sessions.setdefault(session_id, {})
-        before = roots.get(root_id)
-        after = edit(before or Place(None, []))
+        before = sessions.pop(session_id, {})
+        after = dict(before)
+        edit(after)
         if after == before:
             return after
-        if after is None:
-            del roots[root_id]
-        else:
-            roots[root_id] = after
-        if not roots:
-            del sessions[session_id]
+        if after:
+            sessions[session_id] = after
         value = _write_shard(key, sessions)
         try:
             if entry is None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         JournalGapError,
         LimitReachedError,
         NewerFormatError,
+        NotForkableError,
         NothingUnfinishedError,
         OwnershipError,
         ParkedError,
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
         RunTimeoutError,
         SessionBusyError,
         SessionDeletedError,
+        SessionExistsError,
+        SessionNotFoundError,
         SidecarNotFoundError,
+        StepNotFoundError,
         StoredDataError,
         StoreError,
         StoreUnavailableError,
@@ -58,6 +62,9 @@ if TYPE_CHECKING:
     from strands_dapr_session.idempotency import idempotency_key
     from strands_dapr_session.session_manager import DaprSessionManager
     from strands_dapr_session.strands_compat import DuplicateAgentError
+    from strands_dapr_session.timeline.moment import AgentMoment, Moment
+    from strands_dapr_session.timeline.steps import Step, StepEvent
+    from strands_dapr_session.timeline.timeline import Timeline, read_timeline
     from strands_dapr_session.workflow.client import AgentClient
     from strands_dapr_session.workflow.run import Run, RunStatus
     from strands_dapr_session.workflow.stream import RunEvent
@@ -65,6 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentClient",
+    "AgentMoment",
     "AgentWorker",
     "CheckpointHooks",
     "ConfigurationError",
@@ -80,7 +88,9 @@ __all__ = [
     "InvocationConflictError",
     "JournalGapError",
     "LimitReachedError",
+    "Moment",
     "NewerFormatError",
+    "NotForkableError",
     "NothingUnfinishedError",
     "OwnershipError",
     "ParkedError",
@@ -100,10 +110,16 @@ __all__ = [
     "RunTimeoutError",
     "SessionBusyError",
     "SessionDeletedError",
+    "SessionExistsError",
+    "SessionNotFoundError",
     "SidecarNotFoundError",
+    "Step",
+    "StepEvent",
+    "StepNotFoundError",
     "StoreError",
     "StoreUnavailableError",
     "StoredDataError",
+    "Timeline",
     "TooLargeError",
     "UnencodableValueError",
     "UnfinishedRunError",
@@ -115,17 +131,20 @@ __all__ = [
     "idempotency_key",
     "in_doubt",
     "is_transient",
+    "read_timeline",
     "reconcile",
     "resume_abandoned",
 ]
 
 _HOMES = {
     "AgentClient": "workflow.client",
+    "AgentMoment": "timeline.moment",
     "AgentWorker": "workflow.worker",
     "CheckpointHooks": "hooks.checkpoint",
     "DaprSessionManager": "session_manager",
     "Deadlines": "hooks.deadlines",
     "DuplicateAgentError": "strands_compat",
+    "Moment": "timeline.moment",
     "ResumeHook": "hooks.resume",
     "Resumed": "abandoned",
     "Retries": "hooks.retry",
@@ -133,9 +152,13 @@ _HOMES = {
     "Run": "workflow.run",
     "RunEvent": "workflow.stream",
     "RunStatus": "workflow.run",
+    "Step": "timeline.steps",
+    "StepEvent": "timeline.steps",
+    "Timeline": "timeline.timeline",
     "idempotency_key": "idempotency",
     "in_doubt": "hooks.in_doubt",
     "is_transient": "hooks.retry",
+    "read_timeline": "timeline.timeline",
     "reconcile": "hooks.in_doubt",
     "resume_abandoned": "abandoned",
 }

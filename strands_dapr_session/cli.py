@@ -1,4 +1,4 @@
-"""The command line: what is in a store, and finishing what was left in it."""
+"""The command line: what is in a store and was, and finishing what was left in it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from strands_dapr_session.journal.worker import describe
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import Derived, InvocationStarted
 from strands_dapr_session.stores.locate import open_store
+from strands_dapr_session.timeline.timeline import read_timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from strands_dapr_session.hooks.standing import Standing
     from strands_dapr_session.records.records import Record
@@ -71,12 +72,22 @@ def _parser() -> argparse.ArgumentParser:
 
     add("list", _list, "List sessions and how their last runs stand.")
     for name, run, text in (
-        ("show", _show, "Show how a session stands, and its messages."),
-        ("history", _history, "Show every record of a session, from the first."),
+        ("show", _show, "Show how a session stands, and its messages, now or at a step of its history."),
+        ("history", _history, "Show what happened in a session, step by step, from the first."),
+        ("fork", _fork, "Begin a new session with what another one was at the end of an invocation."),
         ("restart", _restart, "Let what is parked in a session be tried again by the next call."),
         ("delete", _delete, "Delete a session and everything in it."),
     ):
-        add(name, run, text).add_argument("session")
+        command = add(name, run, text)
+        command.add_argument("session")
+        if run is _fork:
+            command.add_argument("new", help="the id of the new session")
+        if run in {_show, _fork}:
+            command.add_argument("--at", type=int, metavar="STEP", help="a step, by its number in `history`")
+        if run in {_show, _history, _fork}:
+            command.add_argument("--root", metavar="ID", help="only this agent, graph or swarm of the session")
+        if run is _history:
+            command.add_argument("--records", action="store_true", help="every record instead of steps")
     command = add("resume", _resume, "Finish runs whose worker is dead. Safe when several do it at once.")
     command.add_argument("build", metavar="MODULE:FUNCTION", help="builds the agent of a session, given its id")
     command.add_argument("--session", action="append", dest="sessions", help="only this one; may be repeated")
@@ -104,8 +115,12 @@ def _list(store: StateStore, options: argparse.Namespace) -> int:
 
 
 def _show(store: StateStore, options: argparse.Namespace) -> int:
-    _roots(store, options.session)
+    if options.at is not None:
+        return _show_past(store, options)
+    roots = _roots(store, options.session, options.root)
     for standing in _standings(store, options.session):
+        if standing.root_id not in roots:
+            continue
         journal = Journal(store, standing.session_id, standing.root_id)
         view = io_thread.run_sync(journal.load())
         scopes = {
@@ -113,25 +128,54 @@ def _show(store: StateStore, options: argparse.Namespace) -> int:
             for path, scope in view.scopes.items()
             if not is_stash(path)
         }
-        text = [_line(standing)]
-        for path, messages in scopes.items():
-            text += [f"  {path}:"] if path else []
+        for messages in scopes.values():
             check_messages(messages, key=journal.name)
-            text += [f"    {each['role']}: {_short(each['content'])}" for each in messages]
+        text = [_line(standing), *_said(scopes)]
         _say(options, {**_plain(standing), "messages": scopes}, "\n".join(text))
     return 0
 
 
+def _show_past(store: StateStore, options: argparse.Namespace) -> int:
+    moment = read_timeline(options.session, options.root, store=store).at(options.at)
+    plain = asdict(moment)
+    text = [f"{moment.session_id} {moment.root_id} step {moment.number}"]
+    for path, agent in moment.agents.items():
+        text += _said({path: agent.messages})
+        text += [f"    {result['toolUseId']}: {_short(result)}" for result in agent.tool_results]
+        text.append(f"    state: {'not kept' if agent.state is None else _short(agent.state)}")
+    _say(options, plain, "\n".join(text))
+    return 0
+
+
 def _history(store: StateStore, options: argparse.Namespace) -> int:
-    for root_id in _roots(store, options.session):
-        for number, records in io_thread.run_sync(read_history(store, options.session, root_id)):
-            for record in records:
-                fields = _fields(record)
-                kind = type(record).__name__
-                text = " ".join(f"{name}={_short(value)}" for name, value in fields.items() if value not in ("", None))
-                _say(
-                    options, {"root": root_id, "commit": number, "record": kind, **fields}, f"{number:>6} {kind} {text}"
-                )
+    for root_id in _roots(store, options.session, options.root):
+        if options.records:
+            _say_records(store, options, root_id)
+            continue
+        for step in read_timeline(options.session, root_id, store=store).steps:
+            happened = "; ".join(
+                " ".join(filter(None, (event.path, event.kind.replace("_", " "), _short(event.text))))
+                for event in step.events
+            )
+            marks = f"{step.invocation or '':>4} {'*' if step.can_fork else ' '}"
+            text = f"{step.number:>6} {marks} {happened} ({step.messages} messages)"
+            _say(options, {"root": root_id, **asdict(step)}, text)
+    return 0
+
+
+def _say_records(store: StateStore, options: argparse.Namespace, root_id: str) -> None:
+    for number, records in io_thread.run_sync(read_history(store, options.session, root_id)):
+        for record in records:
+            fields = _fields(record)
+            kind = type(record).__name__
+            text = " ".join(f"{name}={_short(value)}" for name, value in fields.items() if value not in ("", None))
+            _say(options, {"root": root_id, "commit": number, "record": kind, **fields}, f"{number:>6} {kind} {text}")
+
+
+def _fork(store: StateStore, options: argparse.Namespace) -> int:
+    step = read_timeline(options.session, options.root, store=store).fork(options.new, options.at)
+    plain = {"session": options.session, "step": step.number, "new": options.new, "messages": step.messages}
+    _say(options, plain, f"{options.new}: begins where {options.session} was at step {step.number}")
     return 0
 
 
@@ -189,8 +233,10 @@ def _load(name: str) -> Any:
 # -- what they say ----------------------------------------------------------------------------------------------------
 
 
-def _roots(store: StateStore, session_id: str) -> list[str]:
-    roots = io_thread.run_sync(list_roots(store, session_id))
+def _roots(store: StateStore, session_id: str, only: str | None = None) -> list[str]:
+    roots = [root for root in io_thread.run_sync(list_roots(store, session_id)) if only in {None, root}]
+    if not roots and only is not None:
+        raise ConfigurationError(f"there is no {only!r} in session {session_id!r} in {store.name}")
     if not roots:
         raise ConfigurationError(f"there is no session {session_id!r} in {store.name}")
     return roots
@@ -216,6 +262,13 @@ def _line(standing: Standing) -> str:
     error = f": {_short(standing.error)}" if standing.error else ""
     counts = f"{standing.messages} messages, {standing.sequence} commits"
     return f"{standing.session_id} {standing.root_id} {standing.state}{attempts}{owner} ({counts}){error}"
+
+
+def _said(scopes: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    for path, messages in scopes.items():
+        if path:
+            yield f"  {path}:"
+        yield from (f"    {each['role']}: {_short(each['content'])}" for each in messages)
 
 
 def _fields(record: Record) -> dict[str, Any]:

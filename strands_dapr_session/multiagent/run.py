@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BATCH: Final = "batch"
 """Kind of the note that says which nodes are under way, and what the orchestrator was like before."""
 
+_RESULT: Final = "result"
+
 _TOKENS: Final = ("inputTokens", "outputTokens", "totalTokens")
 
 INTERRUPTS: Final = "interrupts"
@@ -260,5 +262,11 @@ class Recorded:
         return state
 
 
+def node_of_result(kind: str) -> str | None:
+    """Get the node whose result a note holds; None if it is a note of another kind."""
+    what, _, rest = kind.partition(":")
+    return rest.partition(":")[2] if what == _RESULT else None
+
+
 def _result_kind(node_id: str, visit: int) -> str:
-    return f"result:{visit % 2}:{node_id}"
+    return f"{_RESULT}:{visit % 2}:{node_id}"

@@ -145,7 +145,7 @@ def test_the_history_is_whole_however_it_is_packed(store: str, capsys: pytest.Ca
     journal._packer._settings = journal.settings
     for _ in range(2):
         agent("go")
-    assert main(["history", "s", "--store", store, "--json"]) == 0
+    assert main(["history", "s", "--records", "--store", store, "--json"]) == 0
     records = lines(capsys)
     commits = [each["commit"] for each in records]
     assert commits == sorted(commits)
@@ -160,6 +160,70 @@ def test_the_history_is_whole_however_it_is_packed(store: str, capsys: pytest.Ca
     assert all(each["content"] for each in said)
     assert main(["history", "s", "--store", store]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_what_happened_is_told_step_by_step(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = agent_on(store, "s", [("step", {})], f"done\n{EVIL[:-1]}")
+    agent("go\nthere")
+    assert main(["history", "s", "--store", store]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    first, *_, last = told.splitlines()
+    assert "1   started go\\nthere" in first
+    assert "1 *" in last
+    assert last.endswith("finished completed (4 messages)")
+    assert main(["history", "s", "--root", "default", "--store", store, "--json"]) == 0
+    steps = lines(capsys)
+    assert [event["kind"] for step in steps for event in step["events"]][-1] == "finished"
+    assert {(step["root"], step["invocation"]) for step in steps} == {("default", 1)}
+
+
+def test_a_step_is_shown_as_it_was(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = agent_on(store, "s", [("step", {})], f"done\n{EVIL[:-1]}")
+    agent.state.set("count", 1)
+    agent("go")
+    messages = [each["content"] for each in agent.messages]
+    agent("again")
+    assert main(["history", "s", "--store", store, "--json"]) == 0
+    at = next(step["number"] for step in lines(capsys) if step["can_fork"])
+    assert main(["show", "s", "--at", str(at), "--store", store]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert shown.splitlines()[0] == f"s default step {at}"
+    assert shown.splitlines()[-1] == '    state: {"count": 1}'
+    assert main(["show", "s", "--at", str(at), "--store", store, "--json"]) == 0
+    (only,) = lines(capsys)
+    assert [each["content"] for each in only["agents"][""]["messages"]] == messages
+    assert only["agents"][""]["state"] == {"count": 1}
+
+
+def test_a_session_is_forked(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = agent_on(store, "s", "done")
+    agent("go")
+    messages = list(agent.messages)
+    assert main(["fork", "s", "t", "--store", store]) == 0
+    agent("go on")
+    assert capsys.readouterr().out.startswith("t: begins where s was at step ")
+    assert agent_on(store, "t").messages == messages
+    assert main(["fork", "s", "u", "--at", "1", "--store", store]) == 1
+    assert "The nearest" in capsys.readouterr().err
+    assert main(["fork", "s", "u", "--root", "default", "--store", store, "--json"]) == 0
+    assert [(each["new"], each["messages"]) for each in lines(capsys)] == [("u", 4)]
+
+
+def test_only_one_of_several_roots_is_shown(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    other = Agent(
+        agent_id="other",
+        model=ScriptedModel(["well"]),
+        session_manager=DaprSessionManager("s", store=store),
+        callback_handler=None,
+    )
+    other("go")
+    assert main(["show", "s", "--root", "other", "--store", store, "--json"]) == 0
+    assert [each["root_id"] for each in lines(capsys)] == ["other"]
+    assert main(["fork", "s", "t", "--store", store]) == 1
+    assert "default, other" in capsys.readouterr().err
 
 
 def test_what_is_parked_is_restarted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +258,9 @@ def test_resuming_says_what_became_of_it(store: str, capsys: pytest.CaptureFixtu
     [
         ["show", "nobody"],
         ["history", "nobody"],
+        ["history", "nobody", "--root", "r"],
+        ["show", "nobody", "--at", "1"],
+        ["fork", "nobody", "new"],
         ["delete", "nobody"],
         ["restart", "nobody"],
         ["resume", "nonsense"],

@@ -20,9 +20,10 @@ from tests.prove.mutants.harness import Verdict, check_unbroken, judge
 from tests.prove.mutants.journal import JOURNAL
 from tests.prove.mutants.mutant import Mutant
 from tests.prove.mutants.orchestrators import ORCHESTRATORS
+from tests.prove.mutants.past import PAST
 from tests.prove.mutants.storage import STORAGE
 
-MUTANTS: tuple[Mutant, ...] = (*STORAGE, *JOURNAL, *AGENTS, *ORCHESTRATORS)
+MUTANTS: tuple[Mutant, ...] = (*STORAGE, *JOURNAL, *AGENTS, *ORCHESTRATORS, *PAST)
 
 
 def run(options: Namespace) -> Findings:

@@ -1,0 +1,1 @@
+"""Looking back: the steps of a session, what its agents were at one of them, and new sessions that begin there."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextvars
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
-from strands.hooks import AfterToolCallEvent, BeforeInvocationEvent, BeforeToolCallEvent, HookProvider
+from strands.hooks import (
+    AfterInvocationEvent,
+    AfterToolCallEvent,
+    BeforeInvocationEvent,
+    BeforeToolCallEvent,
+    HookProvider,
+)
 from strands.hooks.registry import HookOrder
 
 from strands_dapr_session import strands_compat
@@ -16,7 +23,9 @@ from strands_dapr_session.hooks.recording import Recording
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
+from strands_dapr_session.multiagent.underway import UnderWay
 from strands_dapr_session.records.records import ScopeClosed
+from strands_dapr_session.strands_compat import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +54,19 @@ class _Call:
         return f"{self.parent.scope}/{name}" if self.parent.scope else name
 
 
+@dataclass(slots=True)
+class _Tools:
+    """The agents that a call of an agent has used as tools so far, and what puts these tools back."""
+
+    under_way: UnderWay = field(default_factory=UnderWay)
+    undo: dict[int, Callable[[], None]] = field(default_factory=dict)
+
+    def watch(self, tool: Any) -> None:
+        """Remember what a tool streams."""
+        if id(tool) not in self.undo:
+            self.undo[id(tool)] = self.under_way.watch(tool, "stream")
+
+
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("strands_dapr_session_tool_call", default=None)
 """The call of this task. Strands runs the tool, and with it the agent, in the task that announced the call."""
 
@@ -56,6 +78,7 @@ class SubAgentHooks(HookProvider):
         """Follow the agents of `recordings`; `listen` registers the session manager's hooks with another one."""
         self._recordings = recordings
         self._listen = listen
+        self._under_way: weakref.WeakKeyDictionary[Agent, _Tools] = weakref.WeakKeyDictionary()
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent, which may be a parent, a tool, or both."""
@@ -63,6 +86,8 @@ class SubAgentHooks(HookProvider):
         # Before the call's result is recorded, so that the end of its scope goes with it.
         registry.add_callback(AfterToolCallEvent, self._after_tool, order=HookOrder.SDK_LAST - 1)
         registry.add_callback(BeforeInvocationEvent, self._bind, order=HookOrder.SDK_FIRST - 1)
+        # First: what it leaves behind is recorded before its own end.
+        registry.add_callback(AfterInvocationEvent, self._end, order=FIRST)
 
     def _before_tool(self, event: BeforeToolCallEvent) -> None:
         """Note where the tool runs: an agent that it is, or calls, is recorded there."""
@@ -84,6 +109,10 @@ class SubAgentHooks(HookProvider):
                     self._recordings.unbind(agent)
             elif not strands_compat.interrupt_state(agent)["activated"]:
                 self._await_answers(call, agent)
+            if answers:
+                strands_compat.forget_old_answers(event.agent, agent, tool_use_id)
+            if not strands_compat.may_be_reentered(event.agent):  # whose calls could not be told apart
+                self._under_way.setdefault(event.agent, _Tools()).watch(event.selected_tool)
             _call.set(call)
         else:
             call = _Call(parent, tool_use_id, agent)
@@ -120,6 +149,18 @@ class SubAgentHooks(HookProvider):
             found.take(scope)
             parent.journal.append(ScopeClosed(scope))  # left over from another call, or from this one before a retry
         self._recordings.bind(event.agent, recording)
+
+    async def _end(self, event: AfterInvocationEvent) -> None:
+        """Stop agents that the call used as tools, if it failed beside them. Strands leaves them where they are."""
+        tools = self._under_way.pop(event.agent, None)
+        if tools is None:
+            return
+        try:
+            if event.result is None:
+                await tools.under_way.stop()
+        finally:
+            for undo in tools.undo.values():
+                undo()
 
     def _after_tool(self, event: AfterToolCallEvent) -> None:
         """End the scope of the call together with the record of its result."""

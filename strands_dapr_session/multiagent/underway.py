@@ -1,8 +1,8 @@
-"""What still runs below an orchestrator whose caller has left its stream.
+"""What still runs below an orchestrator whose caller has left its stream, or an agent whose call has failed.
 
 Strands tells us of the end of such a run before it stops the nodes: it leaves them to the garbage collector, and
 meanwhile they start tools and ask models. They are stopped here, where that can still be recorded, and before anybody
-else may go on with the run.
+else may go on with the run. Likewise agents that are tools: until they are collected, they count as busy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class UnderWay:
-    """The nodes that an orchestrator has begun."""
+    """The nodes that an orchestrator has begun, or the tools of an agent."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -28,28 +28,29 @@ class UnderWay:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def watch(self, executor: Any) -> Callable[[], None]:
-        """Remember the stream of an agent: swarms read it in the task of their caller.
+    def watch(self, executor: Any, method: str = "stream_async") -> Callable[[], None]:
+        """Remember the streams of an agent, which swarms read in the task of their caller, or of a tool.
 
         Args:
-            executor: The agent, which is about to be called.
+            executor: The agent or tool, which is about to be called.
+            method: What makes them.
 
         Returns:
-            Gives the agent its own method back.
+            Gives it its own method back.
         """
-        run, own = executor.stream_async, vars(executor).get("stream_async")
+        run, own = getattr(executor, method), vars(executor).get(method)
 
-        def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        def watched(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             stream: AsyncIterator[Any] = run(*args, **kwargs)
             self._streams.append(stream)
             return stream
 
         def undo() -> None:
-            vars(executor).pop("stream_async", None)
+            vars(executor).pop(method, None)
             if own is not None:
-                executor.stream_async = own
+                setattr(executor, method, own)
 
-        executor.stream_async = stream_async
+        setattr(executor, method, watched)
         return undo
 
     async def stop(self) -> None:

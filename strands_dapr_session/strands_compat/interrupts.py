@@ -237,6 +237,27 @@ def answers_for_tool(agent: Agent, tool_use_id: str) -> dict[str, Any]:
     }
 
 
+def forget_old_answers(agent: Agent, tool: Agent, tool_use_id: str) -> None:
+    """Leave out of answers for an agent that is a tool those that it got before, and would refuse together with all.
+
+    Callers may answer everything that was asked in a call, once more: the agent itself takes that.
+
+    Args:
+        agent: The agent that was given the answers.
+        tool: The agent that is its tool.
+        tool_use_id: The call.
+    """
+    context: dict[str, Any] = agent._interrupt_state.context  # noqa: SLF001
+    prefix = _prefix_of_tool(tool_use_id)
+    turn = (context.get("sub_agent_interrupted_turns") or {}).get(tool_use_id)
+    waits_for = turn["data"]["interrupt_state"]["interrupts"] if turn else interrupt_state(tool)["interrupts"]
+    old = {f"{prefix}{id_}" for id_ in answers_for_tool(agent, tool_use_id) if id_ not in waits_for}
+    if old and "responses" in context:
+        context["responses"] = [
+            each for each in context["responses"] if each["interruptResponse"]["interruptId"] not in old
+        ]
+
+
 def is_answering_tool(agent: Agent, tool: Agent, tool_use_id: str) -> bool:
     """Tell whether an agent passes answers on to another one that is its tool, as in `answers_for_tool`.
 

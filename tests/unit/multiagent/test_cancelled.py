@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from typing import Any
 
 import pytest
 from strands import Agent, tool
-from strands.hooks import BeforeToolCallEvent
+from strands.hooks import BeforeModelCallEvent, BeforeToolCallEvent
 from strands.multiagent import GraphBuilder, Swarm
 
 from strands_dapr_session import DaprSessionManager, FencedError, StoreUnavailableError
@@ -102,3 +104,43 @@ async def test_an_error_is_told_to_whoever_calls_while_a_cancellation_is_dealt_w
     except asyncio.CancelledError:
         with pytest.raises(StoreUnavailableError):
             await called.invoke_async("go")
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+async def test_an_agent_that_is_a_tool_is_not_busy_when_the_call_that_failed_is_made_again(kind: str) -> None:
+    """It was in the middle of saying something. Strands leaves it there until it is collected, which may be never."""
+    speaks, trouble = asyncio.Event(), [ValueError("down")]
+
+    async def fail(event: BeforeToolCallEvent) -> None:
+        if event.tool_use["name"] == "work" and trouble:
+            await speaks.wait()
+            raise trouble.pop()
+
+    helper = Agent(name="helper", model=ScriptedModel(["helped"], name="helper"), callback_handler=None)
+    helper.add_hook(lambda _: speaks.set(), BeforeModelCallEvent)
+    manager = DaprSessionManager("s", store=MemoryStore())
+    turns: Any = [[("helper", {"input": "help"}), ("work", {})], "done"]
+    agent = Agent(
+        name="a",
+        agent_id="g",
+        model=ScriptedModel(turns),
+        tools=[helper.as_tool(), work],
+        session_manager=manager if kind == "agent" else None,
+        callback_handler=None,
+    )
+    agent.add_hook(fail, BeforeToolCallEvent)
+    called = part_of(kind, agent, manager)
+    gc.disable()
+    try:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(called.invoke_async("T"), PATIENCE)
+        assert not trouble
+        await asyncio.wait_for(called.invoke_async("T"), PATIENCE)
+    finally:
+        gc.enable()
+    results = [block["toolResult"] for block in agent.messages[2]["content"]]
+    assert [(each["status"], each["content"][0]["text"].strip()) for each in results] == [
+        ("success", "helped"),
+        ("success", "worked"),
+    ]
+    assert all("stream" not in vars(each) for each in agent.tool_registry.registry.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -25,8 +26,17 @@ from strands_dapr_session.testing.model import ScriptedModel
 pytestmark = pytest.mark.newest_dependencies  # Strands passes on what agents ask that are tools since 1.52.
 
 
-def build(
-    store: StateStore, answers: list[Any], kind: str, *, preserve: bool, keys: set[str | None] | None = None
+ASKING: Any = [("note", {}), ("ask", {})]
+
+
+def build(  # noqa: PLR0913
+    store: StateStore,
+    answers: list[Any],
+    kind: str,
+    *,
+    preserve: bool,
+    keys: set[str | None] | None = None,
+    turns: Sequence[Any] = (ASKING,),
 ) -> Any:
     @tool(context=True)
     def ask(tool_context: ToolContext) -> str:
@@ -44,7 +54,7 @@ def build(
     manager = DaprSessionManager("s", store=store, on_busy="steal")
     helper = Agent(
         name="helper",
-        model=ScriptedModel([[("note", {}), ("ask", {})], "helped"], name="helper"),
+        model=ScriptedModel([*turns, "helped"], name="helper"),
         tools=[ask, note],
         callback_handler=None,
     )
@@ -78,6 +88,19 @@ def finish(called: Any, result: Any) -> str:
     while how(result) in ("interrupt", "interrupted"):
         result = called(said_yes(each.id for each in result.interrupts))
     return how(result)
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+@pytest.mark.parametrize("preserve", [True, False], ids=["preserve_context", "reset"])
+def test_answers_that_it_got_before_do_no_harm_to_those_that_it_waits_for(kind: str, *, preserve: bool) -> None:
+    answers: list[Any] = []
+    called = build(MemoryStore(), answers, kind, preserve=preserve, turns=(ASKING, ASKING))
+    first = [each.id for each in called("T").interrupts]
+    second = [each.id for each in called(said_yes(first)).interrupts if each.id not in first]
+    assert finish(called, called(said_yes([*first, *second]))) in ("end_turn", "completed")
+    assert answers == ["yes"] * 2
+    agent = called if isinstance(called, Agent) else called.nodes["a"].executor
+    assert [block["toolResult"]["status"] for block in agent.messages[2]["content"]] == ["success"]
 
 
 @pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])

@@ -12,7 +12,7 @@ from strands_dapr_session.hooks.invocation import INTERRUPTED
 from strands_dapr_session.hooks.ownership import is_owed
 from strands_dapr_session.multiagent.run import Recorded, Run, reading
 from strands_dapr_session.multiagent.topology import check_topology
-from strands_dapr_session.multiagent.waiting import answers_of, refill
+from strands_dapr_session.multiagent.waiting import answers_of, asked_before, refill
 
 if TYPE_CHECKING:
     from strands_dapr_session.multiagent.orchestration import Orchestration
@@ -92,6 +92,8 @@ def _resume(orchestration: Orchestration, recorded: Recorded) -> Run:
         if _waits(run, recorded) and answered["interrupts"].keys() <= root.answers.keys():
             run.counted = recorded.status["counted"]  # its nodes will not ask, and be counted, once more
         shape.restore(run.counted or recorded.batch["state"], run.batch, results, answered)
+    late = asked_before(recorded.interrupts()) - run.finished.keys()
+    run.starts.expect(run.pending, replayed=run.pending & run.finished.keys(), late=late)
     orchestrator.state.task = root.unpack_task(run.task)
     logger.info(
         "orchestrator_id=<%s>, run_id=<%s>, attempt=<%d>, nodes=<%s>, replayed=<%s> | going on with a run",

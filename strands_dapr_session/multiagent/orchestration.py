@@ -189,7 +189,7 @@ class Orchestration:
         run.number += 1
         run.batch = self.shape.batch(node_id)
         run.pending = set(run.batch)
-        run.have_begun.clear()
+        run.starts.expect(run.batch)
         state = self.shape.snapshot(run)
         run.history = len(state["order"])
         return [*self.shape.beside(run), run.note_batch(run.batch, state)]
@@ -296,14 +296,11 @@ class Orchestration:
                     # Results and edges say the same, so it may travel with the first thing that a node does.
                     self.root.journal.append_with_next(*self._next_batch(run, event.node_id))
                 run.pending.discard(event.node_id)
-                run.beginning.add(event.node_id)
             try:
                 await self.visits.begin(run, event.node_id)
             finally:
-                run.has_begun(event.node_id)
-            # Strands makes the node's prompt next, of the results that are there by then. Those of its siblings are not
-            # to be among them, however quickly one is done, or replayed.
-            await run.have_begun.wait()
+                run.starts.has_prepared(event.node_id)
+            await run.starts.wait(event.node_id)
         except DurableSessionError as error:
             run.error = run.error or error
             raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strands_dapr_session.errors import DamagedDataError, DurableSessionError
 from strands_dapr_session.hooks.invocation import STATUS, answered_so_far
 from strands_dapr_session.multiagent.results import decode_result, encode_result
+from strands_dapr_session.multiagent.starts import Starts
 from strands_dapr_session.multiagent.underway import UnderWay
 from strands_dapr_session.records.codec import pack_value, unpack_value
 from strands_dapr_session.records.records import Noted
@@ -70,8 +71,6 @@ class Run:
         number: Counts the batches.
         batch: The nodes that run, or are to run, at the same time.
         pending: Those of them whose turn in this process has not come yet.
-        beginning: Those of them that are being prepared.
-        have_begun: Set when all of them are prepared.
         visits: How often each node had finished before the batch.
         finished: Results of the nodes of the batch that have finished.
         handovers: What each of those did besides.
@@ -82,6 +81,7 @@ class Run:
         counted: The state to repeat the batch from, if waiting for answers changed what was noted when it began.
         tries: The last failure of each node that is tried again, by the token of its visit.
         error: Why recording failed.
+        starts: When the nodes of the batch begin.
         under_way: Its nodes that have begun.
         lock: Held while it is written down that nodes begin.
     """
@@ -101,8 +101,6 @@ class Run:
     number: int = 0
     batch: list[str] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
-    beginning: set[str] = field(default_factory=set)
-    have_begun: asyncio.Event = field(default_factory=asyncio.Event)
     visits: dict[str, int] = field(default_factory=dict)
     finished: dict[str, NodeResult] = field(default_factory=dict)
     handovers: dict[str, Any] = field(default_factory=dict)
@@ -113,6 +111,7 @@ class Run:
     counted: dict[str, Any] | None = None
     tries: dict[str, Tried] = field(default_factory=dict)
     error: Exception | None = None
+    starts: Starts = field(default_factory=Starts)
     under_way: UnderWay = field(default_factory=UnderWay)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -129,12 +128,6 @@ class Run:
         for node_id in self.finished:
             self.visits[node_id] = self.visits.get(node_id, 0) + 1
         self.finished, self.handovers, self.failed = {}, {}, set()
-
-    def has_begun(self, node_id: str) -> None:
-        """Take a node for prepared, or for one that cannot be."""
-        self.beginning.discard(node_id)
-        if not self.pending and not self.beginning:
-            self.have_begun.set()
 
     # -- to the journal ------------------------------------------------------------------------------------------
 

@@ -202,6 +202,7 @@ class Visits:
                 if kept:
                     self._root.journal.mistrust()  # what it recorded last is lost: this process believes otherwise
                 return
+            run.starts.has_ended(node_id)
             if was_replayed:
                 results[node_id] = run.finished[node_id]
                 return

@@ -74,6 +74,15 @@ def answers_of(interrupts: Mapping[str, Any], answers: Mapping[str, Any]) -> dic
     return found
 
 
+def asked_before(interrupts: Mapping[str, Any]) -> set[str]:
+    """List the nodes of a batch before which a hook asked a person."""
+    return {
+        name
+        for name, context in interrupts["context"].items()
+        if isinstance(context, dict) and context.get("from_hook")
+    }
+
+
 def _of_agent(orchestration: Orchestration, node_id: str, agent: Any) -> dict[str, Any]:
     scope = orchestration.root.found.view.scope(orchestration.visits.agents[node_id].scope)
     documents = {name: unpack_value(packed) for name, packed in scope.documents.items()}

@@ -11,11 +11,11 @@ from unittest import mock
 import pytest
 from pydantic import BaseModel
 from strands import Agent, ToolContext, tool
-from strands.hooks import AfterInvocationEvent
+from strands.hooks import AfterInvocationEvent, BeforeNodeCallEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, strands_compat
 from strands_dapr_session.journal import committer
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.records.codec import unpack_value
@@ -266,6 +266,38 @@ def test_nodes_of_a_batch_are_told_nothing_of_each_other_however_slow_the_store_
     told: list[str] = []
     leading_sideways(FaultyStore(MemoryStore(), lambda call: Delay(0.02) if call.writes else None), told)("T")
     assert ["From a" in each for each in told] == [False, True]
+
+
+def test_a_node_that_a_hook_asked_about_is_told_of_its_siblings_wherever_it_was_cut() -> None:
+    """They had ended when the answer came."""
+
+    def build(store: StateStore, ran: list[str]) -> Any:
+        graph = leading_sideways(store, ran)
+        graph.add_hook(lambda event: event.node_id == "b" and event.interrupt("may it"), BeforeNodeCallEvent)
+        return graph
+
+    def finish(graph: Any, given: Any) -> None:
+        while graph(given).status == Status.INTERRUPTED:
+            given = said_yes(graph)
+
+    inner, whole, frames = MemoryStore(), list[str](), list[dict[str, Any]]()
+    store = FaultyStore(inner, on_applied=lambda call: frames.append(dict(inner._entries)) if call.writes else None)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        finish(build(store, whole), "T")
+    assert "From a" in whole[0]
+    for number, frame in enumerate(frames[:-1], 1):
+        inner, again = MemoryStore(), list[str]()
+        inner._entries.update(frame)
+        graph = build(inner, again)
+        finish(graph, said_yes(graph) or "T")
+        assert again == whole[len(whole) - len(again) :], f"cut after write {number}"
+
+
+def said_yes(graph: Any) -> Any:
+    """Answer what a graph waits for, if it does."""
+    waits = strands_compat.orchestrator_interrupts(graph)
+    ids = waits["interrupts"] if waits["activated"] else []
+    return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in ids]
 
 
 def test_an_opaque_node_starts_when_all_before_it_is_recorded() -> None:

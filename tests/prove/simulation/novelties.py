@@ -13,10 +13,11 @@ from strands_dapr_session import Retries, RetryPolicy
 from tests.prove.simulation.nodes import Node
 
 _POLICY = RetryPolicy(max_attempts=3, first_delay=0.3, jitter=0.0)
+_OF_NODES = replace(_POLICY, max_attempts=9)
 RETRIES = {
     "nothing": Retries(),
-    "everything": Retries(_POLICY, _POLICY, {}, _POLICY),
-    "nodes": Retries(node=_POLICY),
+    "everything": Retries(_POLICY, _POLICY, {}, _OF_NODES),
+    "nodes": Retries(node=_OF_NODES),
     "tools and models": Retries(_POLICY, _POLICY),
 }
 

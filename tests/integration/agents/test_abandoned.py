@@ -17,7 +17,7 @@ import pytest
 from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder
 
-from strands_dapr_session import ConfigurationError, DamagedDataError, DaprSessionManager, resume_abandoned
+from strands_dapr_session import DamagedDataError, DaprSessionManager, resume_abandoned
 from strands_dapr_session.journal import committer
 from strands_dapr_session.stores.base import StateStore
 from strands_dapr_session.stores.memory import MemoryStore
@@ -194,15 +194,6 @@ def test_a_graph_is_finished() -> None:
             assert found[0].result.completed_nodes == 2
 
 
-def test_an_agent_of_another_name() -> None:
-    store = killed()[-1]
-
-    def build(session_id: str) -> Agent:
-        return Agent(agent_id="another", session_manager=DaprSessionManager(session_id, store=store))
-
-    assert outcomes(resume_abandoned(build, store=store)) == [("s", "unknown")]
-
-
 def test_a_damaged_session_does_not_stop_the_others() -> None:
     store = killed()[-1]
     builder(store)("damaged")("go")
@@ -212,11 +203,6 @@ def test_a_damaged_session_does_not_stop_the_others() -> None:
     assert outcomes(resume_abandoned(builder(store), store=store)) == [("s", "finished")]
     with pytest.raises(DamagedDataError):
         resume_abandoned(builder(store), store=store, sessions=["damaged"])
-
-
-def test_what_makes_no_sense() -> None:
-    with pytest.raises(ConfigurationError, match="concurrency"):
-        resume_abandoned(builder(MemoryStore()), store="memory://", concurrency=0)
 
 
 def test_the_command_line_after_a_real_kill(tmp_path: Path) -> None:

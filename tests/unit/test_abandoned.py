@@ -293,6 +293,13 @@ async def test_what_cannot_be_built_does_not_stop_the_others(scene: Scene) -> No
     assert {each.session_id: each.outcome for each in found} == {"a": "failed", "b": "finished"}
 
 
+async def test_no_others_are_resumed_than_those_that_are_named(scene: Scene) -> None:
+    for name in ("a", "b"):
+        await scene.begin("failed", name)
+    found = await asyncio.to_thread(resume, scene, SimpleNamespace(stop_reason="end_turn"), sessions=["b"])
+    assert [each.session_id for each in found] == ["b"]
+
+
 async def test_each_call_gets_the_same_state_of_its_own(scene: Scene) -> None:
     for name in ("a", "b"):
         await scene.begin("failed", name)

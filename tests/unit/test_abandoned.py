@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from strands_dapr_session import (
     resume_abandoned,
 )
 from strands_dapr_session.abandoned import find_abandoned
+from strands_dapr_session.hooks.owed import refuse_new
 from strands_dapr_session.journal.acquire import Wish, acquire, give_back
 from strands_dapr_session.journal.context import Context
 from strands_dapr_session.journal.journal import Journal
@@ -214,12 +216,11 @@ async def test_a_damaged_session_is_passed_over_unless_it_is_named(scene: Scene)
 
 
 class Fake:
-    """Stands for an agent."""
+    """Stands for an agent, or for a graph."""
 
-    agent_id = "r"
-
-    def __init__(self, does: Any) -> None:
+    def __init__(self, does: Any, name: str = "agent_id") -> None:
         self._does = does
+        setattr(self, name, "r")
 
     def __call__(self, prompt: object, *, invocation_state: dict[str, Any]) -> Any:
         assert prompt is None
@@ -229,8 +230,8 @@ class Fake:
         return done
 
 
-def resume(scene: Scene, does: Any, **options: Any) -> list[Any]:
-    return resume_abandoned(lambda _: Fake(does), store=scene.store, failed=True, **options)
+def resume(scene: Scene, does: Any, name: str = "agent_id", **options: Any) -> list[Any]:
+    return resume_abandoned(lambda _: Fake(does, name), store=scene.store, failed=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def resume(scene: Scene, does: Any, **options: Any) -> list[Any]:
 )
 async def test_what_a_result_means(scene: Scene, result: Any, outcome: str) -> None:
     await scene.begin("failed")
-    (found,) = await asyncio.to_thread(resume, scene, result)
+    (found,) = await asyncio.to_thread(resume, scene, result, name="id" if hasattr(result, "status") else "agent_id")
     assert (found.session_id, found.root_id, found.outcome) == ("s", "r", outcome)
     assert found.result is result
     assert found.error is None
@@ -278,6 +279,12 @@ async def test_what_has_another_name_is_not_called(scene: Scene, built: Any) -> 
     await scene.begin("failed")
     (found,) = await asyncio.to_thread(resume_abandoned, lambda _: built, store=scene.store, failed=True)
     assert (found.session_id, found.root_id, found.outcome) == ("s", "r", "unknown")
+
+
+async def test_nothing_new_is_begun(scene: Scene) -> None:
+    await scene.begin("failed")
+    (found,) = await asyncio.to_thread(resume, scene, lambda _: refuse_new("s/r"))
+    assert found.outcome == "gone"
 
 
 async def test_what_cannot_be_built_does_not_stop_the_others(scene: Scene) -> None:
@@ -330,6 +337,7 @@ async def test_so_many_run_at_the_same_time(scene: Scene, concurrency: int) -> N
         running.add(me)
         most.append(len(running))
         together.wait(10)  # breaks where too few come
+        time.sleep(0.02)  # for more to come than may
         running.discard(me)
         together.wait(10)
         return SimpleNamespace(stop_reason="end_turn")

@@ -24,7 +24,7 @@ from strands_dapr_session import (
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.records.codec import pack_value, unpack_value
-from strands_dapr_session.records.records import Noted
+from strands_dapr_session.records.records import DocumentSet, Noted
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.faults import FaultyStore, outage
 from strands_dapr_session.testing.model import ScriptedModel
@@ -199,6 +199,19 @@ def test_what_was_lost_on_the_way_to_the_store_is_begun_anew(world: World) -> No
     assert messages(graph) == messages(alone)
 
 
+def test_what_users_told_an_agent_beforehand_is_kept_though_others_went_on_meanwhile(world: World) -> None:
+    graph = world.graph()
+    graph.nodes["b"].executor.messages = [{"role": "user", "content": [{"text": "Earlier."}]}]
+    graph.nodes["b"].executor.state.set("told", 1)
+    world.fail(world.graph(), "a")
+
+    assert graph("T").status == Status.COMPLETED
+
+    agent = graph.nodes["b"].executor
+    assert agent.model.calls[0][0]["content"] == [{"text": "Earlier."}]
+    assert agent.state.get() == {"told": 1}
+
+
 def test_whoever_is_taken_over_stops_and_may_go_on_later(world: World) -> None:
     graph = world.graph()
     world.steals = True
@@ -331,3 +344,19 @@ def test_totals_that_are_no_numbers_are_damage(world: World) -> None:
 
     with pytest.raises(DamagedDataError, match="no number"):
         world.graph()("T")
+
+
+def test_what_cannot_be_read_leaves_the_run_to_others(world: World) -> None:
+    graph = world.graph()
+    world.fail(world.graph(), "b")
+
+    async def forge() -> None:
+        journal = world.journal()
+        await journal.acquire()
+        await journal.release(DocumentSet("a", "state", pack_value([1])))
+
+    io_thread.run_sync(forge())
+
+    with pytest.raises(DamagedDataError, match="s/g"):
+        graph("T")
+    assert world.view().owner is None

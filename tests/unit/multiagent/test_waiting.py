@@ -306,6 +306,24 @@ def test_questions_of_an_earlier_run_are_not_those_of_the_next(kind: str) -> Non
     assert len(result.interrupts) == 1
 
 
+@pytest.mark.parametrize("same_process", [True, False])
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_what_was_given_up_while_it_waited_waits_no_more(kind: str, *, same_process: bool) -> None:
+    world = World()
+    orchestrator = world.build(kind)
+    orchestrator("T")
+    orchestrator.session_manager.abandon(orchestrator)
+    if not same_process:
+        orchestrator = world.build(kind)
+        assert not strands_compat.orchestrator_interrupts(orchestrator)["activated"]
+
+    waiting = orchestrator("U")
+
+    assert waiting.status == Status.INTERRUPTED
+    assert orchestrator(said_yes(waiting)).status == Status.COMPLETED
+    assert world.answers == ["yes"]
+
+
 def test_a_question_about_a_node_that_has_not_run_leaves_its_agent_as_it_was_made() -> None:
     world = World()
 

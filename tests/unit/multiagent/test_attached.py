@@ -114,6 +114,17 @@ def test_from_another_prompt_on_they_are_made_anew() -> None:
     assert world.ran == ["a", "b", "c", "x", "c"]
 
 
+def test_calls_with_other_prompts_are_not_made_again_either_when_the_node_is_tried_again() -> None:
+    world = World()
+    with pytest.raises(RuntimeError, match="down"):
+        world.graph(["a"], is_down=True)[0]("T")
+    graph, node, _ = world.graph(["x", "c"], is_down=True, retry=NODES)
+
+    assert graph("T").status == Status.COMPLETED
+    assert world.ran == ["a", "x", "c"]
+    assert node.heard == ["done x", "done c"]
+
+
 def test_every_visit_begins_with_the_first_messages() -> None:
     world = World()
     graph, _, agent = world.graph(["a"])
@@ -241,6 +252,18 @@ class Passing(MultiAgentBase):
         return MultiAgentResult(Status.COMPLETED, {"n": NodeResult(result=result, status=Status.COMPLETED)})
 
 
+class Advised(Passing):
+    """Asks another agent first."""
+
+    def __init__(self, agent: Agent, adviser: Agent) -> None:
+        super().__init__(agent)
+        self.adviser = adviser
+
+    async def invoke_async(self, task: Any, invocation_state: Any = None, **options: Any) -> MultiAgentResult:
+        await self.adviser.invoke_async("Advise.")
+        return await super().invoke_async(task, invocation_state, **options)
+
+
 class Office:
     """What survives a process: a store that keeps what it held after each write, and what a person was asked."""
 
@@ -252,7 +275,7 @@ class Office:
         self.answers: list[Any] = []
         self.keys: set[str | None] = set()
 
-    def graph(self, retry: Any = None) -> tuple[Any, Agent]:
+    def graph(self, retry: Any = None, *, is_advised: bool = False) -> tuple[Any, Agent]:
         @tool(context=True)
         def ask(tool_context: ToolContext) -> str:
             """Ask a person."""
@@ -269,8 +292,10 @@ class Office:
         model = ScriptedModel([[("note", {}), ("ask", {})], "done"], name="helper")
         agent = Agent(model=model, tools=[ask, note], callback_handler=None)
         manager.attach(agent, "helper")
+        adviser = Agent(model=ScriptedModel(["advice"], name="adviser"), callback_handler=None)
+        manager.attach(adviser, "adviser")
         builder = GraphBuilder()
-        builder.add_node(Passing(agent), "n")
+        builder.add_node(Advised(agent, adviser) if is_advised else Passing(agent), "n")
         return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build(), agent
 
 
@@ -300,6 +325,22 @@ def test_answers_to_an_attached_agent_reach_it_in_any_process() -> None:
         assert set(cut.answers) <= {"yes"}
         if helper.messages:  # otherwise the node had finished
             assert said(helper) == said(agent), f"cut after write {number}"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_agents_beside_the_one_that_asked_are_not_asked_again(*, same_process: bool) -> None:
+    office = Office()
+    graph, agent = office.graph(is_advised=True)
+    result, asked = graph("T"), 1
+    while result.status == Status.INTERRUPTED:
+        if not same_process:
+            graph, agent = office.graph(is_advised=True)
+            asked = 0
+        result = graph(still_asked(graph))
+        assert len(graph.nodes["n"].executor.adviser.model.calls) == asked
+    assert result.status == Status.COMPLETED
+    assert office.answers == ["yes"] * 2
+    assert len(agent.messages) == 8
 
 
 @pytest.mark.newest_dependencies  # before 1.5x Strands demands answers before it tells us of the call

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import secrets
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from strands import Agent, tool
 from strands.agent.conversation_manager import NullConversationManager
+from strands.multiagent import GraphBuilder
 
 from strands_dapr_session import DaprSessionManager, io_thread
-from strands_dapr_session.cli import main, printable
+from strands_dapr_session.abandoned import Resumed
+from strands_dapr_session.cli import _short, main, printable, run
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.sessions import list_sessions
 from strands_dapr_session.journal.settings import JournalSettings
+from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import Noted, Record, Spliced
 from strands_dapr_session.stores.locate import open_store
@@ -39,12 +47,12 @@ def store() -> str:
     return f"memory://{secrets.token_hex(4)}"
 
 
-def agent_on(store: str, session_id: str, *script: Any, **options: Any) -> Agent:
+def agent_on(store: str, session_id: str, *script: Any, max_attempts: int = 1, **options: Any) -> Agent:
     return Agent(
         agent_id="default",
         model=ScriptedModel(script),
         tools=[step],
-        session_manager=DaprSessionManager(session_id, store=store, max_attempts=1),
+        session_manager=DaprSessionManager(session_id, store=store, max_attempts=max_attempts),
         callback_handler=None,
         **options,
     )
@@ -113,6 +121,23 @@ def test_a_session_that_is_deleted_meanwhile_does_not_stop_the_list(
     monkeypatch.setattr("strands_dapr_session.cli.list_sessions", seen_before)
     assert main(["list", "--store", store]) == 0
     assert capsys.readouterr().out.startswith("b default finished")
+
+
+def test_a_line_says_how_often_it_was_tried_and_who_works_on_it(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(Exception, match=r"not today"):
+            agent_on(store, "s", fail, max_attempts=9)("go")
+    journal = Journal(open_store(store), "s", "default")
+    assert main(["list", "--store", store]) == 0
+    io_thread.run_sync(journal.acquire())
+    assert main(["list", "--store", store]) == 0
+    free, owned = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"s default failed, attempt 2 \(1 messages, \d+ commits\)", free)
+    assert f" failed, attempt 2, of process {os.getpid()} on " in owned
+    assert main(["list", "--store", store, "--json"]) == 0
+    io_thread.run_sync(journal.release())
+    assert main(["list", "--store", store, "--json"]) == 0
+    assert [each["owner"] for each in lines(capsys)] == [this_process.name, None]
 
 
 def test_messages_that_are_none_are_told_in_one_line(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,11 +256,47 @@ def test_what_is_parked_is_restarted(store: str, capsys: pytest.CaptureFixture[s
         with pytest.raises(Exception, match=r"not today|parked"):
             agent_on(store, "s", fail)("go")
     assert main(["list", "--store", store]) == 0
-    assert capsys.readouterr().out.startswith("s default parked")
+    assert re.fullmatch(r"s default parked \(1 messages, \d+ commits\): .+\n", capsys.readouterr().out)
     assert main(["restart", "s", "--store", store]) == 0
     assert str(agent_on(store, "s", "done")("go")).strip() == "done"
     assert main(["restart", "s", "--store", store]) == 0
     assert capsys.readouterr().out.endswith("0 parked, now free to go on\n")
+
+
+def test_agents_of_a_graph_are_shown_below_their_names(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    builder = GraphBuilder()
+    builder.add_node(Agent(model=ScriptedModel(["done"]), callback_handler=None), "a")
+    builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(DaprSessionManager("s", store=store))
+    builder.build()("go")
+    assert main(["show", "s", "--store", store]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("s g finished (2 messages")
+    assert others == ["  a:", '    user: [{"text": "go"}]', '    assistant: [{"text": "done"}]']
+
+
+def test_what_is_said_in_json(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    for command in ("restart", "delete"):
+        assert main([command, "s", "--store", store, "--json"]) == 0
+    assert lines(capsys) == [
+        {"session": "s", "restarted": {"default": []}},
+        {"session": "s", "deleted": True},
+    ]
+
+
+def test_records_are_told_without_what_they_do_not_say(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    assert main(["history", "s", "--records", "--store", store]) == 0
+    told = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    started = next(fields for _, kind, fields in told if kind == "InvocationStarted")
+    assert "attempt=1" in started
+    assert "fingerprint=" not in started
+    assert "key=" not in started
+    assert main(["history", "s", "--records", "--store", store, "--json"]) == 0
+    records = lines(capsys)
+    assert {record["root"] for record in records} == {"default"}
+    assert [record["record"] for record in records] == [kind for _, kind, _ in told]
+    assert [record["commit"] for record in records] == [int(commit) for commit, _, _ in told]
 
 
 def test_a_session_is_deleted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,6 +312,54 @@ def test_resuming_says_what_became_of_it(store: str, capsys: pytest.CaptureFixtu
         agent_on(store, "s", fail)("go")
     assert main(["resume", f"{__name__}:build", "--store", store, "--failed"]) == 1
     assert capsys.readouterr().out == "s default failed LookupError: s\n"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([], 0),
+        (["finished", "interrupted", "busy", "gone"], 0),
+        (["finished", "failed"], 1),
+        (["parked", "finished"], 1),
+        (["unknown"], 1),
+    ],
+)
+def test_resuming_fails_if_a_run_needs_somebody(
+    outcomes: list[Any], code: int, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Resumed("s", "r", each, error=KeyError("x") if each == "failed" else None) for each in outcomes]
+    asked: list[dict[str, Any]] = []
+
+    def resume(function: Any, **options: Any) -> list[Resumed]:
+        assert function is build
+        asked.append(options)
+        return found
+
+    monkeypatch.setattr("strands_dapr_session.cli.resume_abandoned", resume)
+    command = ["resume", f"{__name__}:build", "--store", store]
+    assert main(command) == code
+    assert capsys.readouterr().out.splitlines() == [
+        f"s r {each} KeyError: 'x'" if each == "failed" else f"s r {each}" for each in outcomes
+    ]
+    assert main([*command, "--json", "--failed", "--session", "a", "--session", "b", "--concurrency", "3"]) == code
+    assert lines(capsys) == [
+        {"session": "s", "root": "r", "outcome": each, "error": "KeyError: 'x'" if each == "failed" else None}
+        for each in outcomes
+    ]
+    same = {"store": open_store(store)}
+    assert asked == [
+        {**same, "sessions": None, "failed": False, "concurrency": 1},
+        {**same, "sessions": ["a", "b"], "failed": True, "concurrency": 3},
+    ]
+
+
+def test_what_builds_agents_is_found_where_the_command_is_run(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "agents_of_this_test.py").write_text("class Agents:\n    @staticmethod\n    def build(name): ...\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["resume", "agents_of_this_test:Agents.build", "--store", store]) == 0
 
 
 @pytest.mark.parametrize(
@@ -294,3 +403,23 @@ def test_an_unknown_command() -> None:
 def test_what_is_stored_does_not_speak_to_the_terminal() -> None:
     assert printable(EVIL) == "\\x1b]0;owned\\x07\\u202etxt\\ud800"
     assert printable("größer, 大きい") == "größer, 大きい"
+
+
+def test_long_values_are_cut_and_take_one_line() -> None:
+    assert _short("x" * 200) == "x" * 200
+    assert _short("x" * 201) == "x" * 200 + "…"
+    assert _short("a\nb") == "a\\nb"
+    assert _short("\n" * 201) == "\\n" * 200 + "…"
+    assert _short({"größer": {1: (None, b"x")}}) == '{"größer": {"1": [null, "b\'x\'"]}}'
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_its_name(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["strands-dapr-session", "show", "s", "--store", store])
+    agent_on(store, "s", "größer")("go")
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    sys.stdout.flush()
+    assert stopped.value.code == 0
+    assert b"gr\\xf6\\xdfer" in written.getvalue()

@@ -269,7 +269,7 @@ class DaprSessionManager(SessionManager):
         if root is None:
             strands_compat.stop_waiting(built)
             self.sync_agent(built)
-            io_thread.run_sync(give_up(journal))
+            io_thread.run_sync(give_up(journal, invocation_id))
         else:
             io_thread.run_sync(root.give_up(invocation_id))
 

@@ -90,8 +90,12 @@ async def restart(journal: Journal) -> list[str]:
     return [note.scope for note in await _change(journal, unpark)]
 
 
-async def give_up(journal: Journal) -> None:
+async def give_up(journal: Journal, key: str | None = None) -> None:
     """Say that nobody waits for an agent's unfinished invocation any more: another prompt then begins anew.
+
+    Args:
+        journal: The agent's.
+        key: Only if its caller gave it this id.
 
     Raises:
         SessionBusyError: A live worker runs it.
@@ -101,6 +105,8 @@ async def give_up(journal: Journal) -> None:
     def fail(view: View, name: str) -> list[Noted]:
         scope = view.scope("")
         if scope.invocation is None or scope.invocation.finished or STATUS not in scope.notes:
+            return []
+        if key not in {None, scope.invocation.key}:
             return []
         return [_note(scope.path, {**read_status(scope, key=name), "state": FAILED})]
 

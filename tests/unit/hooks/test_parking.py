@@ -92,6 +92,10 @@ def world() -> World:
     return World()
 
 
+def said_yes(result: Any) -> Any:
+    return [{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_so_many_tries_at_one_place_and_no_more(world: World, limit: int) -> None:
     for _ in range(limit):
@@ -137,10 +141,7 @@ def test_a_restart_leaves_what_waits_for_a_person_waiting(world: World) -> None:
 
     assert io_thread.run_sync(restart(world.journal())) == []
 
-    answers: Any = [
-        {"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in result.interrupts or []
-    ]
-    assert str(world.agent()(answers)).strip() == "asked"
+    assert str(world.agent()(said_yes(result))).strip() == "asked"
 
 
 def test_a_restart_passes_over_places_without_a_run(world: World) -> None:
@@ -185,6 +186,24 @@ def test_only_what_was_begun_under_the_id_is_given_up(world: World, key: str, ra
 
     assert str(agent("then")).strip() == "then it was"
     assert world.ran == ran
+
+
+def test_what_others_began_in_that_moment_is_not_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.agent()("go", invocation_state={"invocation_id": "mine"})
+    world.go_back()
+    agent, load = world.agent(), Journal.load_sync
+    asked: list[Any] = []
+
+    def let_others_go_on(journal: Journal) -> Any:
+        view = load(journal)
+        monkeypatch.setattr(Journal, "load_sync", load)
+        asked.append(world.agent()("ask", invocation_state={"invocation_id": "another"}))
+        return view
+
+    monkeypatch.setattr(Journal, "load_sync", let_others_go_on)
+    abandon(agent, "mine")
+
+    assert str(world.agent()(said_yes(asked[0]))).strip() == "asked"
 
 
 def test_where_nothing_is_unfinished_nothing_is_given_up(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from strands import Agent, tool
-from strands.hooks import BeforeMultiAgentInvocationEvent
+from strands.hooks import AfterModelCallEvent, BeforeMultiAgentInvocationEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
 
@@ -199,6 +199,40 @@ def test_what_was_lost_on_the_way_to_the_store_is_begun_anew(world: World) -> No
     assert messages(graph) == messages(alone)
 
 
+def test_agents_begin_anew_wherever_the_store_went_away() -> None:
+    """Without tools, for which they wait until all is recorded, they may be through before anything is."""
+
+    def build(world: World) -> Any:
+        builder = GraphBuilder()
+        for name in "ab":
+            earlier: Any = [{"role": "user", "content": [{"text": "Earlier."}]}]
+            model = ScriptedModel([f"done {name}"])
+            agent = Agent(name=name, model=model, messages=earlier, state={"kept": 1}, callback_handler=None)
+            agent.add_hook(
+                lambda event: event.agent.state.set("kept", event.agent.state.get("kept") + 1), AfterModelCallEvent
+            )
+            builder.add_node(agent, name)
+        builder.add_edge("a", "b")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(world.manager()).build()
+
+    alone = build(World())
+    alone("T")
+    for number in itertools.count(1):
+        world = World()
+        graph = build(world)
+        world.store.plan = outage(len(world.store.calls) + number, 10**9)
+        try:
+            graph("T")
+        except StoreError:
+            world.store.plan = lambda _: None
+        else:
+            assert number > 4  # it makes no more calls of the store
+            return
+        assert graph("T").status == Status.COMPLETED
+        assert messages(graph) == messages(alone), f"away from call {number} on"
+        assert [node.executor.state.get() for node in graph.nodes.values()] == [{"kept": 2}] * 2
+
+
 def test_what_users_told_an_agent_beforehand_is_kept_though_others_went_on_meanwhile(world: World) -> None:
     graph = world.graph()
     graph.nodes["b"].executor.messages = [{"role": "user", "content": [{"text": "Earlier."}]}]
@@ -280,6 +314,34 @@ def test_only_what_was_begun_under_the_id_is_given_up(world: World) -> None:
 
     graph.session_manager.abandon(graph, "mine")
     assert world.view().owner is None
+    assert world.view().scope("").invocation.outcome == "abandoned"
+
+
+def test_what_others_began_in_that_moment_is_not_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, other, load = world.graph(), world.graph(), Journal.load_sync
+    world.fail(other, "b", invocation_id="mine")
+
+    def let_others_go_on(journal: Journal) -> Any:
+        view = load(journal)
+        monkeypatch.setattr(Journal, "load_sync", load)
+        other("T")
+        world.fail(other, "b", "U", invocation_id="another")
+        return view
+
+    monkeypatch.setattr(Journal, "load_sync", let_others_go_on)
+    graph.session_manager.abandon(graph, "mine")
+
+    assert world.view().owner is None
+    assert world.view().scope("").invocation.key == "another"
+    assert not world.view().scope("").invocation.finished
+
+
+def test_whatever_its_id_it_is_given_up_by_who_names_none(world: World) -> None:
+    graph = world.graph()
+    world.fail(graph, "b", invocation_id="mine")
+
+    graph.session_manager.abandon(graph)
+
     assert world.view().scope("").invocation.outcome == "abandoned"
 
 

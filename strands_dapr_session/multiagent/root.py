@@ -110,7 +110,7 @@ class Root:
                 self._agents.append((recording, executor))
                 self._first[path] = (copy.deepcopy(executor.messages), executor.state.get())
                 self._listen(executor)
-            elif strands_compat.is_a(executor, Graph, Swarm) and getattr(executor, "session_manager", None) is None:
+            elif strands_compat.is_a(executor, Graph, Swarm) and not strands_compat.session_manager_of(executor):
                 orchestration.visits.below[node_id] = self._attach(executor, path)
         self._orchestrations.append(orchestration)
         orchestration.register()

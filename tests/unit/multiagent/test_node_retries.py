@@ -15,6 +15,7 @@ from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.records.records import Tried
 from strands_dapr_session.stores.base import StateStore
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Delay, FaultyStore
 from strands_dapr_session.testing.model import ScriptedModel
 from tests.integration.agents.film import Film
 
@@ -87,6 +88,13 @@ def test_a_node_goes_on_where_it_raised() -> None:
     assert ran.count("a thinks") == 3
     assert ran.count("b thinks") == 1
     assert attempts(store) == [(1, True), (2, True)]
+
+
+def test_what_a_node_did_is_known_to_its_next_attempt_though_the_store_is_slow() -> None:
+    store = FaultyStore(MemoryStore(), lambda call: Delay(0.02) if call.writes else None)
+    trouble.append("a")
+    assert graph_on(store, NODES, node("a"))("go").status.value == "completed"
+    assert ran.count("a1") == 1
 
 
 def test_the_result_is_that_of_a_run_without_trouble() -> None:

@@ -89,6 +89,16 @@ class Found:
         """Tell whether a scope was used since the view was read."""
         return scope in self._taken
 
+    def has_taken_below(self, scope: str) -> bool:
+        """Tell whether anything below a scope was."""
+        return any(taken.startswith(f"{scope}/") for taken in self._taken)
+
+    def renew_below(self, scope: str, view: View) -> None:
+        """Take a view that was just read for what is below a scope, which begins again while the rest goes on."""
+        kept = {taken for taken in self._taken if not taken.startswith(f"{scope}/")}
+        self.renew(view)
+        self._taken = kept
+
 
 class Owner:
     """Ownership of an agent that was given the session manager: it acquires its journal for each invocation."""

@@ -89,8 +89,12 @@ class SubAgentHooks(HookProvider):
         # First: what it leaves behind is recorded before its own end.
         registry.add_callback(AfterInvocationEvent, self._end, order=FIRST)
 
-    def _before_tool(self, event: BeforeToolCallEvent) -> None:
-        """Note where the tool runs: an agent that it is, or calls, is recorded there."""
+    async def _before_tool(self, event: BeforeToolCallEvent) -> None:
+        """Note where the tool runs: an agent that it is, or calls, is recorded there.
+
+        Raises:
+            DurableSessionError: It is tried again, and what it had done cannot be read.
+        """
         _call.set(None)
         parent = self._recordings.find(event.agent)
         agent = getattr(event.selected_tool, "agent", None)
@@ -116,6 +120,10 @@ class SubAgentHooks(HookProvider):
             _call.set(call)
         else:
             call = _Call(parent, tool_use_id, agent)
+            if parent.found.has_taken_below(call.scope):
+                # Another attempt: it makes its calls once more, and those that had ended are not to be made again.
+                await parent.barrier()
+                parent.found.renew_below(call.scope, await parent.journal.load())
             place = Place(self._recordings, parent.journal, parent.settings, parent.found, call.scope, call.visit)
             attached.enter(place)
 

@@ -102,6 +102,31 @@ def test_calls_that_had_finished_are_not_made_again_when_the_node_is_tried_again
     assert [message["role"] for message in agent.messages] == ["user", "assistant"] * 4
 
 
+def test_calls_that_had_finished_are_not_made_again_when_the_tool_is_tried_again() -> None:
+    world, heard = World(), list[str]()
+    policy = RetryPolicy(max_attempts=3, first_delay=0.001, retry_on=(RuntimeError,))
+    manager = DaprSessionManager("s", store=world.store, retry=Retries(tool=policy))
+    helper = world.agent()
+    manager.attach(helper, "helper")
+
+    @tool
+    async def delegate() -> str:
+        """Let somebody else do it."""
+        heard.append(str(await helper.invoke_async("a")).strip())
+        if len(heard) == 1:
+            raise RuntimeError("down")
+        heard.append(str(await helper.invoke_async("b")).strip())
+        return "delegated"
+
+    model = ScriptedModel([[("delegate", {})], "done"])
+    agent = Agent(model=model, agent_id="g", tools=[delegate], session_manager=manager, callback_handler=None)
+    agent("T")
+
+    assert world.ran == ["a", "b"]
+    assert heard == ["done a", "done a", "done b"]
+    assert [path for path in Journal(world.store, "s", "g").load_sync().scopes if path] == []
+
+
 def test_from_another_prompt_on_they_are_made_anew() -> None:
     world = World()
     with pytest.raises(RuntimeError, match="down"):

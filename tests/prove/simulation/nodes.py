@@ -43,6 +43,7 @@ class Node:
         goes_on: A hook lets each call of the agent go on once with another prompt.
         is_preserved: As a tool, the agent keeps its conversation.
         forked: What an agent is that a tool of this one makes, once in each call.
+        is_lost_once: The tool that makes the agent fails the first time behind each call of it.
         stumbles: The turn at which an agent's model fails the first time. A desk fails then when it is done.
         calls: How often a desk calls each of its agents.
     """
@@ -61,6 +62,7 @@ class Node:
     goes_on: bool = False
     is_preserved: bool = False
     forked: Node | None = None
+    is_lost_once: bool = False
     stumbles: int | None = None
     calls: int = 1
 
@@ -240,7 +242,10 @@ def _forking(process: SimProcess, node: Node, manager: Any) -> Any:
         agent = _agent(process, node, manager)
         manager.attach(agent, "fork")
         process.watch(f"{node.name}/{id_}", agent)
-        return str(await agent.invoke_async(f"{n} for {id_}")).strip()
+        said = str(await agent.invoke_async(f"{n} for {id_}")).strip()
+        if node.is_lost_once and tries(process, f"fork {id_}") == 1:
+            raise ConnectionError(f"{node.name} is lost")
+        return said
 
     return fork
 

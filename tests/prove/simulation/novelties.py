@@ -70,26 +70,29 @@ class Maker:
             asked_before=self.chance.choice(names) if self._happens(0.15) else None,
         )
 
-    def _agent(self, node: Node, *, may_raise: bool = False) -> Node:
+    def _agent(self, node: Node, *, may_raise: bool = False, may_fork: bool = True) -> Node:
         """Change an agent.
 
         Args:
             node: The agent.
+            may_fork: It may have a tool that makes agents.
             may_raise: What runs it is tried again when it raises.
         """
         helper, forked = node.helper, None
         if helper is not None:
             helper = replace(self._agent(helper), is_preserved=self._happens(0.4))
         turns = [self._batch(turn) if isinstance(turn, list) else turn for turn in node.turns]
-        if helper is None and self._happens(0.2):
-            forked = self._agent(Node(f"{node.name}f", turns=([("work", {"n": 2, "ms": 3})], f"{node.name}f is done")))
-            forked = replace(forked, forked=None)
+        if helper is None and may_fork and self._happens(0.2):
+            forked = Node(f"{node.name}f", turns=([("work", {"n": 2, "ms": 3})], f"{node.name}f is done"))
+            fails = self.retries.tool is not None and self._happens(0.3)
+            forked = replace(self._agent(forked, may_fork=False), is_lost_once=fails)
             calls = [("fork", {"n": number}) for number in range(self.chance.choice([1, 2, 3]))]
             turns.insert(0, [*calls, ("work", {"n": 3, "ms": 4})])
         goes_on = node.window is None and self._happens(0.2)
         if helper is not None and goes_on:
             helper = _forgetful(helper)
-        may_stumble = self.retries.model is not None or may_raise
+        # A call that fails makes the conversation shorter when it ends: a process that dies before that does not.
+        may_stumble = self.retries.model is not None or (may_raise and node.window is None)
         return replace(
             node,
             turns=tuple(turns),

@@ -130,7 +130,9 @@ def _continued(recording: Recording, event: BeforeInvocationEvent, last: Invocat
     if waiting is None:
         return None
     # What runs in a visit has had the journal all the time, and the view was read before.
-    if recording.visit is None and (last is None or last.finished or last.id != waiting.invocation.id):
+    if recording.visit is None and (recording.moved or last is None or last.id != waiting.invocation.id):
+        # Others may have gone on with it: what is recorded tells from where.
+        recording.is_answer = last is not None and last.id == waiting.invocation.id
         return None
     waiting.invocation.prompt = list(event.messages or [])
     waiting.invocation.resumed = False

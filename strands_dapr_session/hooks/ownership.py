@@ -93,9 +93,9 @@ class Found:
         """Tell whether anything below a scope was."""
         return any(taken.startswith(f"{scope}/") for taken in self._taken)
 
-    def renew_below(self, scope: str, view: View) -> None:
-        """Take a view that was just read for what is below a scope, which begins again while the rest goes on."""
-        kept = {taken for taken in self._taken if not taken.startswith(f"{scope}/")}
+    def renew_part(self, scope: str, view: View) -> None:
+        """Take a view that was just read for a scope and what is below it, which begin again while the rest goes on."""
+        kept = {taken for taken in self._taken if taken != scope and not taken.startswith(f"{scope}/")}
         self.renew(view)
         self._taken = kept
 

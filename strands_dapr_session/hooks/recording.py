@@ -66,7 +66,8 @@ class Recording:
         placeholder: Such an answer that Strands did append, because the agent is still the one that failed.
         refused: The text with which Strands ended a call that a hook cancelled while something is owed.
         given: The prompt of the call that is about to begin, as the caller gave it.
-        is_answer: That call answers what the agent asked, as far as it knew: others may have got the answers before.
+        is_answer: That call answers what the agent asked, as far as it knew, or goes on by a hook. Others may have done
+            so before.
         invocation: What runs now.
         to_continue: The invocation whose call a hook lets go on with another prompt.
         lost_calls: Calls that ended without having told us, and may tell us still.
@@ -78,6 +79,7 @@ class Recording:
         handed_out: The same result taken apart, until the caller's has all of it.
         counted: Finished invocations whose tokens the agent's metrics hold; the newest.
         usage_is_live: The agent's metrics hold the tokens of the owed invocation.
+        moved: Others may have written into the journal since this process owned it last.
         stale: The agent may differ from what is recorded, because recording failed.
         lost: The agent's messages when that happened. Those that are not recorded go; what is added later stays.
         seed: The agent's messages before anything was recorded of it, which are what it goes back to if nothing is.
@@ -121,6 +123,7 @@ class Recording:
         self.handed_out: dict[str, Any] | None = None
         self.counted: deque[str] = deque(maxlen=KEPT_FINISHED)
         self.usage_is_live = False
+        self.moved = False
         self.stale = False
         self.lost: Messages = []
         self.seed: Messages = []

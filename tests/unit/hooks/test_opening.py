@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.hooks import AfterInvocationEvent, BeforeInvocationEvent, BeforeToolCallEvent
+from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeInvocationEvent, BeforeToolCallEvent
 from strands.tools.executors import SequentialToolExecutor
 
 from strands_dapr_session import ConfigurationError, DaprSessionManager, DriftError, InvocationConflictError
@@ -302,7 +302,7 @@ def test_a_further_prompt_is_no_other_attempt(world: World) -> None:
     assert (invocation.finished, invocation.attempt) == (True, 1)
 
 
-def test_a_further_prompt_begins_anew_when_somebody_else_has_finished_the_call_meanwhile(world: World) -> None:
+def test_a_further_prompt_is_not_said_again_when_somebody_else_has_finished_the_call_meanwhile(world: World) -> None:
     agent = world.agent()
 
     def resume(event: AfterInvocationEvent) -> None:
@@ -318,4 +318,27 @@ def test_a_further_prompt_begins_anew_when_somebody_else_has_finished_the_call_m
 
     assert str(agent("go")).strip() == "then it was"
 
-    assert said(agent) == said(world.agent()) == ["go", "then", "then"]
+    assert said(agent) == said(world.agent()) == ["go", "then"]
+
+
+def test_a_further_prompt_goes_on_where_somebody_else_has_left_it_meanwhile(world: World) -> None:
+    agent = world.agent()
+
+    def resume(event: AfterInvocationEvent) -> None:
+        if event.result is not None and said(event.agent) == ["go"]:
+            event.resume = "look"
+
+    def overtake(event: BeforeInvocationEvent) -> None:
+        if event.messages and "look" in str(event.messages):
+            other = world.agent()
+            other.add_hook(lambda _: world.down.add("model"), AfterToolCallEvent)
+            with pytest.raises(Exception, match="down"):
+                other("go")
+            world.down.clear()
+
+    agent.add_hook(resume, AfterInvocationEvent)
+    agent.add_hook(overtake, BeforeInvocationEvent)
+    agent("go")
+
+    assert world.ran == ["a", "b"]
+    assert said(agent) == said(world.agent()) == ["go", "look"]

@@ -106,6 +106,7 @@ class Owner:
     async def begin(self, recording: Recording, agent: Agent, *, is_call: bool = True) -> View:
         """Acquire the journal. See `Ownership.begin`."""
         acquisition = await recording.journal.acquire()
+        recording.moved = acquisition.moved
         if acquisition.moved:
             recording.found.renew(acquisition.view)
         try:

@@ -1,4 +1,4 @@
-"""Calling what executes a node otherwise than its orchestrator would: once more when it raised, or with answers.
+"""Calling what executes a node otherwise than its orchestrator would: once more when it raised, with answers, or later.
 
 Orchestrators call the public `stream_async` of an executor, and look at its type besides: so it is this method that is
 replaced, of this one object.
@@ -6,6 +6,7 @@ replaced, of this one object.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +58,38 @@ def answer_again(executor: Any, answers: list[dict[str, Any]]) -> Callable[[], N
     Returns:
         Puts its own method back.
     """
-    run, own = executor.stream_async, vars(executor).get("stream_async")
+    run = executor.stream_async
 
     async def stream_async(_: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         async for event in run(answers, *args, **kwargs):
             yield event
+
+    return _replace(executor, stream_async)
+
+
+def let_others_begin(executor: Any) -> Callable[[], None]:
+    """Make an executor begin a step of the event loop later.
+
+    Nodes that begin together with it have their prompts by then. It may be done without ever waiting for anything.
+
+    Args:
+        executor: The agent, graph, swarm or custom node.
+
+    Returns:
+        Puts its own method back.
+    """
+    run = executor.stream_async
+
+    async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(0)
+        async for event in run(*args, **kwargs):
+            yield event
+
+    return _replace(executor, stream_async)
+
+
+def _replace(executor: Any, stream_async: Any) -> Callable[[], None]:
+    own = vars(executor).get("stream_async")
 
     def undo() -> None:
         never_again(executor)

@@ -168,14 +168,17 @@ class Root:
                 raise
         return acquisition.view
 
-    async def look_again(self) -> None:
+    async def look_again(self, scope: str) -> None:
         """Read what is recorded by now, for a part of the run that begins again while the others go on.
+
+        Args:
+            scope: The part.
 
         Raises:
             DurableSessionError: It cannot be read, or this process does not own it any more.
         """
         await self.journal.barrier()
-        self.found.renew(await self.journal.load())
+        self.found.renew_part(scope, await self.journal.load())
 
     async def acquire_again(self) -> None:
         """Own the journal once more, to go on with what was seen in it before it was released.

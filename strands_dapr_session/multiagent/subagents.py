@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
+from strands.agent.state import AgentState
 from strands.hooks import (
     AfterInvocationEvent,
     AfterToolCallEvent,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from strands.hooks import HookRegistry
+    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recordings
 
@@ -78,6 +80,7 @@ class SubAgentHooks(HookProvider):
         """Follow the agents of `recordings`; `listen` registers the session manager's hooks with another one."""
         self._recordings = recordings
         self._listen = listen
+        self._before: weakref.WeakKeyDictionary[Agent, tuple[str, Messages, Any]] = weakref.WeakKeyDictionary()
         self._under_way: weakref.WeakKeyDictionary[Agent, _Tools] = weakref.WeakKeyDictionary()
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
@@ -123,7 +126,7 @@ class SubAgentHooks(HookProvider):
             if parent.found.has_taken_below(call.scope):
                 # Another attempt: it makes its calls once more, and those that had ended are not to be made again.
                 await parent.barrier()
-                parent.found.renew_below(call.scope, await parent.journal.load())
+                parent.found.renew_part(call.scope, await parent.journal.load())
             place = Place(self._recordings, parent.journal, parent.settings, parent.found, call.scope, call.visit)
             attached.enter(place)
 
@@ -153,10 +156,20 @@ class SubAgentHooks(HookProvider):
         recording = Recording(parent.journal, scope, parent.settings, borrower, found)
         recording.visit = visit
         is_used = found.has_taken(scope)
-        if is_used or (scope in found.view.scopes and not is_owed(found.view, scope, visit, key=recording.name)):
+        is_to_go_on = not is_used and is_owed(found.view, scope, visit, key=recording.name)
+        self._look_back(event.agent, visit, is_to_go_on=is_to_go_on)
+        if is_used or (scope in found.view.scopes and not is_to_go_on):
             found.take(scope)
             parent.journal.append(ScopeClosed(scope))  # left over from another call, or from this one before a retry
         self._recordings.bind(event.agent, recording)
+
+    def _look_back(self, agent: Agent, visit: str, *, is_to_go_on: bool) -> None:
+        """Let an agent that keeps its conversation forget what it said in this very call before, if that is lost."""
+        before = self._before.get(agent)
+        if before is None or before[0] != visit:
+            self._before[agent] = (visit, list(agent.messages), agent.state.get())
+        elif not is_to_go_on and not strands_compat.interrupt_state(agent)["activated"]:
+            agent.messages, agent.state = list(before[1]), AgentState(before[2])
 
     async def _end(self, event: AfterInvocationEvent) -> None:
         """Stop agents that the call used as tools, if it failed beside them. Strands leaves them where they are."""

@@ -16,7 +16,7 @@ from strands_dapr_session.hooks.retrying import failure, pause
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
-from strands_dapr_session.multiagent.attempts import answer_again, never_again, try_again
+from strands_dapr_session.multiagent.attempts import answer_again, let_others_begin, never_again, try_again
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.multiagent.tally import NodeTally, Tallies
@@ -58,7 +58,7 @@ class Visits:
         self._shape = shape
         self._kept_by_agents: dict[str, list[Record]] = {}
         self._replaced: dict[str, Any] = {}
-        self._undo: dict[str, Callable[[], None]] = {}
+        self._undo: dict[str, list[Callable[[], None]]] = {}
         self._places: dict[str, Place] = {}
 
     def keep(self, node_id: str, records: list[Record]) -> None:
@@ -91,6 +91,8 @@ class Visits:
             self._begin_nested(run, node_id)
         else:
             await self._begin_code(run, node_id, node.executor)
+        if len(run.batch) > 1:
+            self._undo.setdefault(node_id, []).append(let_others_begin(node.executor))
         policy = self._root.settings.retries.node
         if policy is not None:
             pausing = partial(self._pause, run, node_id)
@@ -120,7 +122,7 @@ class Visits:
             recording.ownership.answers = self._root.answers
         self._root.recordings.bind(agent, recording)
         if isinstance(self._shape, SwarmShape):
-            self._undo[node_id] = run.under_way.watch(agent)
+            self._undo[node_id] = [run.under_way.watch(agent)]
 
     def _begin_nested(self, run: Run, node_id: str) -> None:
         nested = self.below[node_id]
@@ -133,7 +135,7 @@ class Visits:
             nested.stop_waiting()
 
     async def _begin_code(self, run: Run, node_id: str, executor: Any) -> None:
-        root, scope = self._root, f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
+        root, scope = self._root, self._path(node_id)
         place = self._places[node_id] = Place(
             root.recordings, root.journal, root.settings, root.found, scope, run.token(node_id)
         )
@@ -142,7 +144,10 @@ class Visits:
         place.await_answers()
         await root.journal.barrier()  # it runs as a whole, so this is where its effects begin
         if node_id in run.repeated and not strands_compat.is_a(executor, Graph, Swarm):  # which keep theirs
-            self._undo[node_id] = answer_again(executor, run.repeated.pop(node_id))
+            self._undo[node_id] = [answer_again(executor, run.repeated.pop(node_id))]
+
+    def _path(self, node_id: str) -> str:
+        return f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
 
     def _answered(self, run: Run, node_id: str) -> set[str]:
         """List the interrupts with whose answers a node of the user's is called."""
@@ -164,7 +169,7 @@ class Visits:
         run.tries[visit] = tried
         if tried.delay is None:
             return False
-        await self._root.look_again()
+        await self._root.look_again(self._path(node_id))
         await self._pause(run, node_id)
         if node_id in self.agents:
             agent, recording = self._shape.orchestrator.nodes[node_id].executor, self.agents[node_id]
@@ -219,8 +224,8 @@ class Visits:
         node = self._shape.orchestrator.nodes[node_id]
         if self._root.settings.retries.node is not None:
             never_again(node.executor)
-        if node_id in self._undo:
-            self._undo.pop(node_id)()
+        for undo in reversed(self._undo.pop(node_id, [])):
+            undo()
         if node_id in self._replaced:
             node.executor = self._replaced.pop(node_id)
         if node_id in self._places:

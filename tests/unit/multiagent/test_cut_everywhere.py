@@ -268,6 +268,22 @@ def test_nodes_of_a_batch_are_told_nothing_of_each_other_however_slow_the_store_
     assert ["From a" in each for each in told] == [False, True]
 
 
+def test_nodes_of_a_batch_are_told_nothing_of_each_other_though_one_never_waits() -> None:
+    """Neither for the store nor for a model."""
+    told: list[str] = []
+    builder = GraphBuilder()
+    for name in "ab":
+        node = Listening(told)
+        node.id = name
+        builder.add_node(node, name)
+        builder.set_entry_point(name)
+    builder.add_edge("a", "b", lambda state: len(state.execution_order) < 2)
+    builder.add_edge("b", "a", lambda state: len(state.execution_order) < 2)
+    manager = DaprSessionManager("s", store=MemoryStore())
+    assert builder.set_max_node_executions(9).set_session_manager(manager).build()("T").status == Status.COMPLETED
+    assert told == ["T", "T"]
+
+
 def test_a_node_that_a_hook_asked_about_is_told_of_its_siblings_wherever_it_was_cut() -> None:
     """They had ended when the answer came."""
 

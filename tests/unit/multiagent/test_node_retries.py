@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
+from strands.hooks import BeforeModelCallEvent
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, Status
 
@@ -172,6 +173,45 @@ def test_a_node_that_was_answered_and_then_raised_goes_on(kind: str) -> None:
     result = built([{"interruptResponse": {"interruptId": each.id, "response": "yes"}} for each in asked])
     assert result.status.value == "completed"
     assert ran == ["yes", "a1", "a thinks", "a thinks"]
+
+
+def test_a_node_that_is_tried_again_changes_nothing_for_what_runs_beside_it() -> None:
+    """A swarm that is visited once more still knows what its agents shared."""
+    has_begun, is_tried_again = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def wait() -> str:
+        """Wait until the other node is tried again."""
+        has_begun.set()
+        await is_tried_again.wait()
+        return "waited"
+
+    def think(messages: Any) -> Any:
+        if "a" not in trouble:
+            is_tried_again.set()
+        return stumble("a")(messages)
+
+    trouble.append("a")
+    give: Any = ("handoff_to_agent", {"agent_name": "y", "message": "go on", "context": {"key": "marmalade"}})
+    model = ScriptedModel([[("wait", {})], [give], "x is done"], name="x")
+    x = Agent(model=model, tools=[wait], name="x", callback_handler=None)
+    y = Agent(model=ScriptedModel(["y is done"]), name="y", callback_handler=None)
+    builder = GraphBuilder()
+    builder.add_node(Swarm([x, y], id="s"), "s")
+    a = Agent(model=ScriptedModel([think]), name="a", callback_handler=None)
+
+    async def let_begin(event: BeforeModelCallEvent) -> None:  # noqa: ARG001
+        await has_begun.wait()
+
+    a.add_hook(let_begin, BeforeModelCallEvent)
+    builder.add_node(a, "a")
+    builder.add_edge("a", "s", lambda state: [each.node_id for each in state.execution_order].count("s") < 2)
+    builder.set_entry_point("a").set_entry_point("s").set_graph_id("g").set_max_node_executions(9)
+    graph = builder.set_session_manager(DaprSessionManager("s", store=MemoryStore(), retry=NODES)).build()
+
+    assert graph("go").status.value == "completed"
+    prompts = [str(messages) for messages in model.calls if len(messages) == 1]
+    assert ["marmalade" in prompt for prompt in prompts] == [False, True]
 
 
 def test_executors_are_left_as_they_were() -> None:

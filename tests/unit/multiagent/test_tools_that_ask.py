@@ -83,6 +83,13 @@ def said_yes(ids: Any) -> Any:
     return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in ids]
 
 
+def begun(called: Any) -> set[int]:
+    """List how long the conversation of the helper was whenever it was asked for help."""
+    agent = called if isinstance(called, Agent) else called.nodes["a"].executor
+    helper: Any = agent.tool_registry.registry["helper"]
+    return {len(messages) for messages in helper.agent.model.calls if messages[-1]["content"][0].get("text") == "help"}
+
+
 def finish(called: Any, result: Any) -> str:
     """Say yes to whatever is asked, and tell how it ends."""
     while how(result) in ("interrupt", "interrupted"):
@@ -157,3 +164,4 @@ def test_it_is_asked_and_answered_wherever_the_store_went_away(
         assert go_on(called, given) in ("end_turn", "completed"), f"away from call {number} on"
         assert set(answers) == {"yes"}
         assert len(keys) == 1, f"away from call {number} on"  # what was recorded beside the question stays
+        assert begun(called) == {1}, f"away from call {number} on"  # nor does it remember what is lost

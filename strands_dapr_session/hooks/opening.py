@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from strands_dapr_session import strands_compat
+from strands_dapr_session import strands_compat, telemetry
 from strands_dapr_session.errors import InvocationConflictError
 from strands_dapr_session.hooks import owed
 from strands_dapr_session.hooks.checks import read_prompt, read_result
@@ -194,6 +194,7 @@ def _go_on(recording: Recording, agent: Agent, last: InvocationView, *, answered
         last.id,
         attempt,
     )
+    telemetry.RESUMED.add(1, {"of": "agent", "after": "answers" if answered else "failure"})
     return Invocation(
         last.key,
         prompt,

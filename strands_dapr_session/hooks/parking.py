@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from strands_dapr_session import telemetry
 from strands_dapr_session.errors import ParkedError
 from strands_dapr_session.hooks.checks import read_status
 from strands_dapr_session.hooks.documents import PROGRESS
@@ -67,6 +68,7 @@ def last_words(recording: Recording, error: BaseException) -> list[Record]:
     """Write down that an invocation is parked, if that is why a call ends before it has begun."""
     if not isinstance(error, ParkedError) or recording.status.get("state") == PARKED:
         return []
+    telemetry.PARKED.add(1)
     recording.status = {**recording.status, "state": PARKED, "error": error.reason}
     return [_note(recording.scope, recording.status)]
 

@@ -16,7 +16,7 @@ from strands.hooks import (
 )
 from strands.hooks.registry import HookOrder
 
-from strands_dapr_session import strands_compat
+from strands_dapr_session import strands_compat, telemetry
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.checks import check_messages, read_result
 from strands_dapr_session.hooks.in_doubt import policy_of, settle
@@ -100,6 +100,7 @@ class ResumeHook(HookProvider):
         recording.usage_is_live = True
         if invocation.answered:
             return
+        telemetry.mark("resumed", attempt=invocation.attempt, tool_results=len(recording.results))
         if not recording.batch:
             strands_compat.reactivate_answers(event.agent)
             event.messages = invocation.prompt[invocation.progress.messages :]
@@ -112,6 +113,7 @@ class ResumeHook(HookProvider):
         )
         strands_compat.load(event.agent, {"interrupt_state": state})
         invocation.reinjected = True
+        telemetry.REINJECTED.add(len(results))
         if invocation.stop is not None:
             strands_compat.stop_again(event.agent, event.invocation_state, invocation.stop)
         event.messages = []

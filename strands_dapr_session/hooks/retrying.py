@@ -20,7 +20,7 @@ from strands.hooks import (
     HookProvider,
 )
 
-from strands_dapr_session import strands_compat
+from strands_dapr_session import strands_compat, telemetry
 from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.hooks.in_doubt import RERUN, policy_of
 from strands_dapr_session.hooks.recording import MODEL_CALL
@@ -183,6 +183,7 @@ def failure(  # noqa: PLR0913, PLR0917  (they are what a failure is)
         delay,
         error,
     )
+    telemetry.FAILED_ATTEMPTS.add(1, {"error.type": type(error).__name__, "is_tried_again": delay is not None})
     description = pack_value([type(error).__qualname__, str(error)], path="error")
     return Tried(scope, what, attempt, description, time.time(), delay)
 

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Final
 
-from strands_dapr_session import io_thread
+from strands_dapr_session import io_thread, telemetry
 from strands_dapr_session.errors import DurableSessionError, StoreUnavailableError
 from strands_dapr_session.journal.log_writer import LogWriter
 from strands_dapr_session.records.records import SegmentsPlanned
@@ -159,7 +159,10 @@ class Committer:
         plan = self._packer.plan_for(self.sequence + 1)
         if plan is not None:
             records = [encode_record(SegmentsPlanned((plan,))), *records]
-        slot = await self._log.write(records)
+        store = self._context.store
+        with telemetry.measured(telemetry.COMMIT, self._context.seconds, store) as attributes:
+            slot = await self._log.write(records)
+        telemetry.COMMIT_SIZE.record(slot.size, attributes)
         self._packer.committed(slot)
         if plan is not None:
             self._packer.start(self._log.layout, plan, slot.number)

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from strands_dapr_session import io_thread
+from strands_dapr_session import io_thread, telemetry
 from strands_dapr_session.errors import (
     DamagedDataError,
     StoreUnavailableError,
@@ -116,8 +116,10 @@ class Journal:
 
     async def _read(self) -> Log | None:
         """Read the journal; None if there is none. On the I/O thread."""
-        await self._context.store.open()
-        log = await read_journal(self._context, self.session_id, self.root_id)
+        context = self._context
+        with telemetry.measured(telemetry.LOAD, context.seconds, context.store):
+            await context.store.open()
+            log = await read_journal(context, self.session_id, self.root_id)
         if log is not None and not self.owned:
             self._packer.saw(log)
         return log
@@ -184,7 +186,9 @@ class Journal:
         """Acquire, on the I/O thread."""
         if self.settings.probe and not self._context.store.is_proven:
             await check_store(self._context.store, keys=probe_keys(self.session_id, self.root_id))
-        claim = await acquire(self._context, wish, known)
+        with telemetry.measured(telemetry.ACQUIRE, self._context.seconds, self._context.store) as attributes:
+            claim = await acquire(self._context, wish, known)
+            attributes["takeover"] = claim.record.takeover
         if claim.log is None:
             self._packer.committed(claim.slot)
         else:

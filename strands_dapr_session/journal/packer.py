@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from strands_dapr_session import telemetry
 from strands_dapr_session.errors import DurableSessionError
 from strands_dapr_session.journal.compaction import compact
 from strands_dapr_session.journal.layout import random_name
@@ -78,7 +79,8 @@ class Packer:
     async def _pack(self, layout: Layout, plan: str, through: int) -> None:
         head: Head | None = None
         try:
-            head = await compact(self._context, layout, plan, through)
+            with telemetry.measured(telemetry.COMPACTION, self._context.seconds, self._context.store):
+                head = await compact(self._context, layout, plan, through)
         except (DurableSessionError, KeyConflict) as error:
             logger.warning(
                 "session_id=<%s>, error=<%s> | packing the journal failed, and will be tried again later",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from strands_dapr_session import strands_compat
+from strands_dapr_session import strands_compat, telemetry
 from strands_dapr_session.errors import InvocationConflictError, LimitReachedError
 from strands_dapr_session.hooks import owed as only_owed
 from strands_dapr_session.hooks.invocation import INTERRUPTED
@@ -103,6 +103,8 @@ def _resume(orchestration: Orchestration, recorded: Recorded) -> Run:
         run.batch,
         sorted(run.finished),
     )
+    if not run.is_replayed:
+        telemetry.RESUMED.add(1, {"of": "orchestrator", "after": "answers" if run.is_answered else "failure"})
     return run
 
 

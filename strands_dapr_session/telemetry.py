@@ -7,13 +7,12 @@ or a key: each has a handful of values, and none is private.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from opentelemetry.metrics import Counter, Histogram
 
@@ -55,32 +54,37 @@ FAILED_ATTEMPTS: Final = _count("failed_attempts", "{attempt}", "Failures under 
 PARKED: Final = _count("parked", "{invocation}", "Invocations that were tried too often at the same place.")
 
 
-@contextmanager
-def measured(duration: Histogram, seconds: Callable[[], float], store: StateStore) -> Iterator[dict[str, Any]]:
-    """Measure how long something takes, and by what it failed if it did.
+class Measured:
+    """Measures how long the body of a ``with`` takes, and by what it failed if it did.
 
-    Args:
-        duration: Where to record it.
-        seconds: The clock.
-        store: The store that it is about.
-
-    Yields:
-        The attributes, to which more may be added.
+    Attributes:
+        attributes: What is recorded with it; more may be added.
     """
-    attributes: dict[str, Any] = kind_of(store)
-    began = seconds()
-    try:
-        yield attributes
-    except BaseException as error:
-        attributes["error.type"] = type(error).__name__
-        raise
-    finally:
-        duration.record(seconds() - began, attributes)
 
+    __slots__ = ("_began", "_duration", "_seconds", "attributes")
 
-def kind_of(store: StateStore) -> dict[str, Any]:
-    """Make the attribute that tells stores apart: the scheme of its URL."""
-    return {"store": store.name.partition(":")[0]}
+    def __init__(self, duration: Histogram, seconds: Callable[[], float], store: StateStore) -> None:
+        """Begin.
+
+        Args:
+            duration: Where to record it.
+            seconds: The clock.
+            store: The store that it is about, told by the scheme of its URL.
+        """
+        self._duration = duration
+        self._seconds = seconds
+        self.attributes: dict[str, str | bool] = {"store": store.name.partition(":")[0]}
+        self._began = seconds()
+
+    def __enter__(self) -> dict[str, str | bool]:
+        """Get the attributes."""
+        return self.attributes
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Record it."""
+        if kind is not None:
+            self.attributes["error.type"] = kind.__name__
+        self._duration.record(self._seconds() - self._began, self.attributes)
 
 
 def mark(event: str, **attributes: str | int) -> None:

@@ -160,7 +160,7 @@ class Committer:
         if plan is not None:
             records = [encode_record(SegmentsPlanned((plan,))), *records]
         store = self._context.store
-        with telemetry.measured(telemetry.COMMIT, self._context.seconds, store) as attributes:
+        with telemetry.Measured(telemetry.COMMIT, self._context.seconds, store) as attributes:
             slot = await self._log.write(records)
         telemetry.COMMIT_SIZE.record(slot.size, attributes)
         self._packer.committed(slot)

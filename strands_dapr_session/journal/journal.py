@@ -117,7 +117,7 @@ class Journal:
     async def _read(self) -> Log | None:
         """Read the journal; None if there is none. On the I/O thread."""
         context = self._context
-        with telemetry.measured(telemetry.LOAD, context.seconds, context.store):
+        with telemetry.Measured(telemetry.LOAD, context.seconds, context.store):
             await context.store.open()
             log = await read_journal(context, self.session_id, self.root_id)
         if log is not None and not self.owned:
@@ -186,7 +186,7 @@ class Journal:
         """Acquire, on the I/O thread."""
         if self.settings.probe and not self._context.store.is_proven:
             await check_store(self._context.store, keys=probe_keys(self.session_id, self.root_id))
-        with telemetry.measured(telemetry.ACQUIRE, self._context.seconds, self._context.store) as attributes:
+        with telemetry.Measured(telemetry.ACQUIRE, self._context.seconds, self._context.store) as attributes:
             claim = await acquire(self._context, wish, known)
             attributes["takeover"] = claim.record.takeover
         if claim.log is None:

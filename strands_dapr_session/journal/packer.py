@@ -79,7 +79,7 @@ class Packer:
     async def _pack(self, layout: Layout, plan: str, through: int) -> None:
         head: Head | None = None
         try:
-            with telemetry.measured(telemetry.COMPACTION, self._context.seconds, self._context.store):
+            with telemetry.Measured(telemetry.COMPACTION, self._context.seconds, self._context.store):
                 head = await compact(self._context, layout, plan, through)
         except (DurableSessionError, KeyConflict) as error:
             logger.warning(

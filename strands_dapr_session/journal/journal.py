@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from strands_dapr_session import io_thread, telemetry
 from strands_dapr_session.errors import (
     DamagedDataError,
+    DurableSessionError,
     StoreUnavailableError,
     TooLargeError,
     UnencodableValueError,
@@ -108,6 +109,21 @@ class Journal:
         """
         log = await io_thread.run(self._read())
         return self._loaded(log, View() if log is None else await fold_politely(log))
+
+    async def load_again(self) -> View:
+        """Read what is recorded by now, while this process owns it. What cannot be read ends the ownership.
+
+        Otherwise the error would be that of whatever has asked, a tool for example, and count as its result.
+
+        Raises:
+            DurableSessionError: See `load` and `barrier`.
+        """
+        try:
+            await self.barrier()
+            return await self.load()
+        except DurableSessionError as error:
+            self._committer().stop(error)
+            raise
 
     def load_sync(self) -> View:
         """Read the newest state from plain code. See `load`."""

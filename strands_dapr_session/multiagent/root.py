@@ -177,8 +177,7 @@ class Root:
         Raises:
             DurableSessionError: It cannot be read, or this process does not own it any more.
         """
-        await self.journal.barrier()
-        self.found.renew_part(scope, await self.journal.load())
+        self.found.renew_part(scope, await self.journal.load_again())
 
     async def acquire_again(self) -> None:
         """Own the journal once more, to go on with what was seen in it before it was released.

@@ -125,8 +125,7 @@ class SubAgentHooks(HookProvider):
             call = _Call(parent, tool_use_id, agent)
             if parent.found.has_taken_below(call.scope):
                 # Another attempt: it makes its calls once more, and those that had ended are not to be made again.
-                await parent.barrier()
-                parent.found.renew_part(call.scope, await parent.journal.load())
+                parent.found.renew_part(call.scope, await parent.journal.load_again())
             place = Place(self._recordings, parent.journal, parent.settings, parent.found, call.scope, call.visit)
             attached.enter(place)
 

@@ -664,3 +664,21 @@ async def test_a_store_in_which_every_commit_takes_longer_than_the_lease(store: 
     with pytest.raises(StoreUnavailableError, match="longer lease"):
         await journal.barrier()
     assert await messages(store) == [b"hello"]
+
+
+async def test_what_cannot_be_read_while_it_is_owned_ends_the_ownership(store: FaultyStore) -> None:
+    """Whoever asked may make something else of the error, and go on."""
+    journal = Journal(store, "s", "agent", settings=QUICK)
+    await journal.acquire()
+    journal.append(Noted("", "kind", b"\xc0"))
+    assert (await journal.load_again()).scope("").notes == {"kind": b"\xc0"}
+    store.plan = lambda call: None if call.writes else LoseRequest()
+
+    with pytest.raises(StoreUnavailableError):
+        await journal.load_again()
+
+    store.plan = lambda _: None
+    journal.append(Noted("", "another", b"\xc0"))
+    with pytest.raises(StoreUnavailableError):
+        await journal.barrier()
+    assert set((await Journal(store, "s", "agent").load()).scope("").notes) == {"kind"}

@@ -118,7 +118,6 @@ class Place:
         """
         self.stop_waiting()
         self.calls.clear()
-        self.asking.clear()
         self.is_repeated = True
         self.await_answers()
 
@@ -127,11 +126,10 @@ class Place:
         number, view = 1, self.found.view
         while self._path(scope, number) in view.scopes:
             part = view.scope(self._path(scope, number))
-            if part.invocation is not None:
-                status = read_status(part, key=self.journal.name)
-                asked = {*status.get("answers", ()), *_interrupts_in(part)}
-                if status.get("visit") == self._visit(scope, number) and asked & self.answered:
-                    return number
+            status = read_status(part, key=self.journal.name)
+            asked = {*status.get("answers", ()), *_interrupts_in(part)}
+            if status.get("visit") == self._visit(scope, number) and asked & self.answered:
+                return number
             number += 1
         return 0
 

@@ -190,14 +190,14 @@ class SubAgentHooks(HookProvider):
         tool_use_id = str(event.tool_use["toolUseId"])
         if parent is None or parent.invocation is None:
             return
+        call = _Call(parent, tool_use_id, agent)
+        closed = attached.leave(call.visit)  # also where the tool is an agent that is recorded in a session of its own
+        if closed and not event.retry:
+            parent.nested.setdefault(tool_use_id, []).extend(closed)
         if not strands_compat.is_a(agent, Agent):
-            closed = attached.leave(_Call(parent, tool_use_id, agent).visit)
-            if closed and not event.retry:
-                parent.nested.setdefault(tool_use_id, []).extend(closed)
             return
         recording = self._recordings.find(agent)
-        scope = _Call(parent, tool_use_id, agent).scope
-        if event.retry or recording is None or recording.scope != scope:
+        if event.retry or recording is None or recording.scope != call.scope:
             return
         self._recordings.unbind(agent)
-        parent.nested.setdefault(tool_use_id, []).append(ScopeClosed(scope))
+        parent.nested.setdefault(tool_use_id, []).append(ScopeClosed(call.scope))

@@ -8,8 +8,10 @@ from unittest import mock
 
 import pytest
 from strands import Agent, ToolContext, tool
+from strands.hooks import BeforeToolCallEvent
 from strands.multiagent import GraphBuilder
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
+from strands.tools.executors import SequentialToolExecutor
 
 from strands_dapr_session import (
     ConfigurationError,
@@ -64,7 +66,8 @@ class World:
             return name
 
         script = {name: [[("step", {"name": name})], f"done {name}"] for name in "abcx"}
-        return Agent(model=ScriptedModel(script, name="helper"), tools=[step], callback_handler=None)
+        model = ScriptedModel(script, name="helper")
+        return Agent(model=model, tools=[step], state={"kept": 1}, callback_handler=None)
 
     def graph(self, prompts: list[str], *, is_down: bool = False, retry: Any = None) -> tuple[Any, Asking, Agent]:
         manager = DaprSessionManager("s", store=self.store, retry=retry)
@@ -150,15 +153,17 @@ def test_calls_with_other_prompts_are_not_made_again_either_when_the_node_is_tri
     assert node.heard == ["done x", "done c"]
 
 
-def test_every_visit_begins_with_the_first_messages() -> None:
+def test_every_visit_begins_with_the_first_messages_and_state() -> None:
     world = World()
     graph, _, agent = world.graph(["a"])
 
     graph("T")
+    agent.state.set("kept", 2)
     graph("U")
 
     assert world.ran == ["a", "a"]
     assert len(agent.messages) == 4
+    assert agent.state.get() == {"kept": 1}
 
 
 @pytest.mark.parametrize("same_process", [True, False])
@@ -259,6 +264,47 @@ def test_what_cannot_be_attached_is_refused() -> None:
         manager.attach("agent", "text")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["tool", "agent", "durable agent", "tool that a hook cancels"])
+def test_calls_after_one_with_a_tool_are_not_made_again_either(kind: str) -> None:
+    """Strands may run a tool in the task of its agent, and that runs in the task of the node."""
+    world = World()
+
+    def build(*, is_down: bool) -> tuple[Any, Agent]:
+        manager = DaprSessionManager("s", store=world.store)
+        inner = world.agent()
+        manager.attach(inner, "inner")
+
+        @tool
+        async def consult(input: str) -> str:  # noqa: A002 - the name of the argument of an agent that is a tool
+            """Call an attached agent."""
+            return str(await inner.invoke_async(input))
+
+        own = DaprSessionManager("own", store=world.store) if kind == "durable agent" else None
+        other = Agent(model=ScriptedModel(["consulted"]), session_manager=own, callback_handler=None)
+        script = {name: [[("consult", {"input": "a"})], f"done {name}"] for name in "bc"}
+        agent = Agent(
+            model=ScriptedModel(script, name="outer"),
+            tools=[other.as_tool(name="consult", preserve_context=own is not None) if "agent" in kind else consult],
+            tool_executor=SequentialToolExecutor(),
+            callback_handler=None,
+        )
+        if "cancels" in kind:
+            agent.add_hook(lambda event: setattr(event, "cancel_tool", "no"), BeforeToolCallEvent)
+        manager.attach(agent, "outer")
+        builder = GraphBuilder()
+        builder.add_node(Asking(agent, ["b", "c"], is_down=is_down), "n")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build(), agent
+
+    with pytest.raises(RuntimeError, match="down"):
+        build(is_down=True)[0]("T")
+    ran = list(world.ran)
+    graph, agent = build(is_down=False)
+
+    assert graph("T").status == Status.COMPLETED
+    assert world.ran == ran == (["a", "a"] if kind == "tool" else [])
+    assert agent.model.calls == []  # type: ignore[attr-defined]
+
+
 class Passing(MultiAgentBase):
     """Passes on what its agent asks a person, and what the person answers."""
 
@@ -316,9 +362,9 @@ class Office:
         manager = DaprSessionManager("s", store=self.store, on_busy="steal", retry=retry)
         model = ScriptedModel([[("note", {}), ("ask", {})], "done"], name="helper")
         agent = Agent(model=model, tools=[ask, note], callback_handler=None)
-        manager.attach(agent, "helper")
         adviser = Agent(model=ScriptedModel(["advice"], name="adviser"), callback_handler=None)
         manager.attach(adviser, "adviser")
+        manager.attach(agent, "helper")
         builder = GraphBuilder()
         builder.add_node(Advised(agent, adviser) if is_advised else Passing(agent), "n")
         return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build(), agent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -126,7 +127,7 @@ async def test_a_head_that_was_moved_is_not_remembered() -> None:
     compactions = Compactions()
     recent = RecentLogs()
     packer = packer_after(log_of(10, 0))
-    packer._context = mock.Mock(recent=recent)
+    packer._context = replace(packer._context, recent=recent)
     recent.remember(log_of(10, 0))
     with mock.patch.object(packer_module, "compact", compactions.compact):
         packer.start(LAYOUT, "p", 14)

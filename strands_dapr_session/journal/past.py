@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -158,8 +157,7 @@ def _past(log: Log, segments: list[Segment]) -> Past:
         key = segment.run.keys(log.layout)[0]
         _, more, history = read_segment(key, log.payloads[segment.run])
         bodies += more
-        for number, *items in map(partial(unpack_value, key=key), _split(history, key)):
-            commits.append((int(number), [decode_record(item, key=key) for item in items]))
+        commits += [_commit(packed, key) for packed in _split(history, key)]
     silent = frozenset(number for number, records in commits if CANDID not in records)
     # One packing may make several segments, and its history is in the first: messages are told apart by their order.
     left = iter(bodies)
@@ -169,6 +167,15 @@ def _past(log: Log, segments: list[Segment]) -> Past:
     ]
     tail = [(number, log.records(number)) for number in range(log.head.sequence + 1, log.end + 1)]
     return Past(commits + tail, silent)
+
+
+def _commit(packed: bytes, key: str) -> tuple[int, list[Record]]:
+    """Read the number of a slot and what is kept of its records."""
+    match unpack_value(packed, key=key):
+        case [int(number), *items]:
+            return number, [decode_record(item, key=key) for item in items]
+        case _:
+            raise DamagedDataError(key, "its history has something that is no commit")
 
 
 def _split(packed: bytes, key: str) -> Iterator[bytes]:

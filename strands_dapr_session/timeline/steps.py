@@ -227,4 +227,9 @@ def _texts(packed: bytes, key: str, between: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, default=repr, ensure_ascii=False)
+    except TypeError:  # a key that is no text
+        return repr(value)

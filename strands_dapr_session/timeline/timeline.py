@@ -139,7 +139,7 @@ class Timeline:
         hint = f"The nearest step at which one can is {nearest.number}." if nearest is not None else "None will do."
         raise NotForkableError(
             f"no session can begin at {where}: an invocation must have ended there, or wait for a person. {hint}",
-            nearest.number if nearest else None,
+            None if nearest is None else nearest.number,
         )
 
     def _check(self, number: int) -> None:

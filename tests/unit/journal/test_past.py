@@ -11,6 +11,7 @@ import pytest
 from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal import packing
 from strands_dapr_session.journal.head import read_head, read_page
+from strands_dapr_session.journal.history import History
 from strands_dapr_session.journal.load import joined
 from strands_dapr_session.journal.past import Commits, _split, _with_bodies, read_history
 from strands_dapr_session.records.codec import pack_value
@@ -155,6 +156,16 @@ def test_a_history_that_is_cut_short_is_damaged() -> None:
         list(_split(b"".join(packed)[:-1], "k"))
 
     assert damaged.value.key == "k"
+
+
+@pytest.mark.parametrize("forged", [1, [], ["one"], {}, None], ids=repr)
+async def test_a_history_of_something_else_is_damaged(forged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(History, "packed", lambda _: [pack_value(forged)])
+    script = Script(MemoryStore())
+    await script.own()
+    assert await script.pack()
+    with pytest.raises(DamagedDataError, match="no commit"):
+        await history(script)
 
 
 def test_a_history_with_more_messages_than_there_are_is_damaged() -> None:

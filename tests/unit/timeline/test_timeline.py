@@ -220,6 +220,25 @@ def test_a_failed_attempt_is_a_step(store: MemoryStore) -> None:
     assert (event.kind, event.text, event.when) == ("attempt_failed", "model, attempt 2: Throttled: slow down", 17.5)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("do it", "do it"),
+        ([{"text": "look"}, {"text": "again"}], '[{"text": "look"}, {"text": "again"}]'),
+        ([[["user", [{"text": "look"}, {"json": {"a": 1}}], {}]], None], 'look\n{"json": {"a": 1}}'),
+        ([[["user", "look", {}]], None], "look"),
+        ({b"key": 1}, "{b'key': 1}"),
+        (None, "null"),
+    ],
+    ids=repr,
+)
+def test_prompts_of_every_form_are_told(store: MemoryStore, prompt: Any, text: str) -> None:
+    agent_on(store)("go")
+    forge(store, InvocationStarted("", "i", None, pack_value(prompt), pack_value(None), 1))
+    (event,) = read_timeline("s", store=store).steps[-1].events
+    assert (event.kind, event.text) == ("started", text)
+
+
 def test_what_was_edited_is_said(store: MemoryStore) -> None:
     agent_on(store, script=["done"])("go")
     forge(store, Spliced("", 0, 2, (pack_value({"role": "user", "content": []}),)))

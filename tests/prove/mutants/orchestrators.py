@@ -182,7 +182,7 @@ ORCHESTRATORS: tuple[Mutant, ...] = (
             Edit(
                 "multiagent/subagents.py",
                 """\
-        parent.nested.setdefault(tool_use_id, []).append(ScopeClosed(scope))
+        parent.nested.setdefault(tool_use_id, []).append(ScopeClosed(call.scope))
 """,
                 """\
         parent.nested.setdefault(tool_use_id, [])

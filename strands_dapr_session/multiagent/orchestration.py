@@ -288,22 +288,25 @@ class Orchestration:
         if not isinstance(self.shape, SwarmShape):
             run.under_way.add_task()
         try:
-            async with run.lock:
-                await asyncio.sleep(0)  # all nodes of the batch have asked after this, or are marked as under way
-                if not run.is_announced:
-                    await self._announce(run, event.node_id)
-                elif event.node_id not in run.pending:
-                    # Results and edges say the same, so it may travel with the first thing that a node does.
-                    self.root.journal.append_with_next(*self._next_batch(run, event.node_id))
-                run.pending.discard(event.node_id)
             try:
-                await self.visits.begin(run, event.node_id)
+                await self._prepare(run, event.node_id)
             finally:
                 run.starts.has_prepared(event.node_id)
             await run.starts.wait(event.node_id)
         except DurableSessionError as error:
             run.error = run.error or error
             raise
+
+    async def _prepare(self, run: Run, node_id: str) -> None:
+        async with run.lock:
+            await asyncio.sleep(0)  # all nodes of the batch have asked after this, or are marked as under way
+            if not run.is_announced:
+                await self._announce(run, node_id)
+            elif node_id not in run.pending:
+                # Results and edges say the same, so it may travel with the first thing that a node does.
+                self.root.journal.append_with_next(*self._next_batch(run, node_id))
+            run.pending.discard(node_id)
+        await self.visits.begin(run, node_id)
 
     def _after_node(self, event: AfterNodeCallEvent) -> None:
         """Write down that a node has finished, together with the last records of whatever it is."""

@@ -143,6 +143,7 @@ def _spread(
     batches = [seeds[at : at + size] for at in range(0, len(seeds), size)]
     numbers = iter(range(1, len(batches) + 1))
     running: dict[Connection, tuple[Any, list[int], float]] = {}
+    clock = _Clock()
     while batches or running:
         while batches and len(running) < workers and not _is_over(deadline):
             mine, theirs = context.Pipe(duplex=False)
@@ -150,10 +151,12 @@ def _spread(
             process = context.Process(target=_work, args=(begin, next(numbers), todo, theirs, deadline))
             process.start()
             theirs.close()
-            running[mine] = (process, todo, time.monotonic())
+            running[mine] = (process, todo, clock.seconds)
         if not running:
             return
-        for ready in wait(list(running), timeout=1.0):
+        heard_now = wait(list(running), timeout=1.0)
+        clock.tick()
+        for ready in heard_now:
             assert isinstance(ready, Connection)
             try:
                 yield ready.recv()
@@ -161,12 +164,26 @@ def _spread(
                 running.pop(ready)[0].join()
                 continue
             process, todo, _ = running[ready]
-            running[ready] = (process, todo, time.monotonic())
+            running[ready] = (process, todo, clock.seconds)
         for connection, (process, todo, heard) in list(running.items()):
-            if time.monotonic() - heard > _SILENCE:
+            if clock.seconds - heard > _SILENCE:
                 process.kill()
                 del running[connection]
                 yield todo[0], Counter[str](), [("nothing hangs", f"one of the seeds {todo} did not come back")]
+
+
+class _Clock:
+    """Counts seconds, but not those in which the whole campaign was stopped."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Count what has passed since it was called last, a few seconds at most."""
+        now = time.monotonic()
+        self.seconds += min(now - self._last, 5.0)
+        self._last = now
 
 
 def _is_over(deadline: float | None) -> bool:

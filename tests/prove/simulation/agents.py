@@ -21,6 +21,9 @@ from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME
 from strands_dapr_session.testing.plain import digest
 from tests.prove.simulation.process import SimProcess
 
+EXPECTED: set[str] = set()
+"""Kinds of faults that must happen besides those that happen to all programs."""
+
 POLICIES = ("rerun", "never_twice", "ask", "reconcile")
 _NAMES = ("work", "work", "put", "boom", "charge", "charge", "ask", "big")
 SUMMARY = "SUMMARY of what was said."

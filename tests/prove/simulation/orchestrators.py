@@ -15,6 +15,9 @@ from tests.prove.simulation.process import SimProcess
 
 TASK = "the task"
 
+EXPECTED = {"cut at ask"}
+"""Kinds of faults that must happen besides those that happen to all programs."""
+
 
 @dataclass(frozen=True)
 class Program:

@@ -392,19 +392,37 @@ def test_notes_that_describe_no_run_are_damage(world: World, kind: str, forged: 
         world.graph()("T")
 
 
-def test_totals_that_are_no_numbers_are_damage(world: World) -> None:
+@pytest.mark.parametrize(
+    ("kind", "path", "forged"),
+    [
+        ("batch", ("state", "usage", "inputTokens"), "many"),
+        ("batch", ("state", "usage", "outputTokens"), "many"),
+        ("batch", ("state", "usage", "totalTokens"), "many"),
+        ("batch", ("state", "metrics", "latencyMs"), "long"),
+        ("batch", ("state", "order"), [9]),
+        ("batch", ("visits",), []),
+        ("result:1:a", ("result", "status"), "odd"),
+    ],
+    ids=str,
+)
+def test_parts_of_notes_that_make_no_sense_are_damage(
+    world: World, kind: str, path: tuple[str, ...], forged: Any
+) -> None:
     world.fail(world.graph(), "b")
-    note = unpack_value(world.view().scope("").notes["batch"])
-    note["state"]["usage"]["totalTokens"] = "many"
+    note = unpack_value(world.view().scope("").notes[kind])
+    part = note
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = forged
 
     async def forge() -> None:
         journal = world.journal()
         await journal.acquire()
-        await journal.release(Noted("", "batch", pack_value(note)))
+        await journal.release(Noted("", kind, pack_value(note)))
 
     io_thread.run_sync(forge())
 
-    with pytest.raises(DamagedDataError, match="no number"):
+    with pytest.raises(DamagedDataError, match=r"s/g.*do not describe a run"):
         world.graph()("T")
 
 

@@ -18,13 +18,16 @@ logger = logging.getLogger(__name__)
 
 def try_again(
     executor: Any, pausing: Callable[[], Awaitable[None]], prepare: Callable[[Exception], Awaitable[bool]]
-) -> None:
-    """Make whatever executes a node run again when it raises, until `never_again`.
+) -> Callable[[], None]:
+    """Make whatever executes a node run again when it raises.
 
     Args:
         executor: The agent, graph, swarm or custom node.
         pausing: Waits until the first attempt of this process is due.
         prepare: Called when it raised; tells whether to run it again, once it is ready for that.
+
+    Returns:
+        Puts its own method back.
     """
     run = executor.stream_async
 
@@ -40,12 +43,7 @@ def try_again(
             else:
                 return
 
-    executor.stream_async = stream_async
-
-
-def never_again(executor: Any) -> None:
-    """Give an executor its own method back."""
-    vars(executor).pop("stream_async", None)
+    return _replace(executor, stream_async)
 
 
 def answer_again(executor: Any, answers: list[dict[str, Any]]) -> Callable[[], None]:
@@ -92,7 +90,7 @@ def _replace(executor: Any, stream_async: Any) -> Callable[[], None]:
     own = vars(executor).get("stream_async")
 
     def undo() -> None:
-        never_again(executor)
+        del executor.stream_async
         if own is not None:
             executor.stream_async = own
 

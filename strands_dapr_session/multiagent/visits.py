@@ -16,7 +16,7 @@ from strands_dapr_session.hooks.retrying import failure, pause
 from strands_dapr_session.journal.layout import quote
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
-from strands_dapr_session.multiagent.attempts import answer_again, let_others_begin, never_again, try_again
+from strands_dapr_session.multiagent.attempts import answer_again, let_others_begin, try_again
 from strands_dapr_session.multiagent.replay import ReplayedNode
 from strands_dapr_session.multiagent.swarm import SwarmShape
 from strands_dapr_session.multiagent.tally import NodeTally, Tallies
@@ -96,7 +96,8 @@ class Visits:
         policy = self._root.settings.retries.node
         if policy is not None:
             pausing = partial(self._pause, run, node_id)
-            try_again(node.executor, pausing, partial(self._prepare_again, run, node_id, policy))
+            undo = try_again(node.executor, pausing, partial(self._prepare_again, run, node_id, policy))
+            self._undo.setdefault(node_id, []).append(undo)
 
     def _what_happens(self, run: Run, node_id: str) -> str:
         """Tell what the visit of a node that begins is, in the words of `NodeTally`."""
@@ -222,8 +223,6 @@ class Visits:
     def leave(self, node_id: str) -> list[Record]:
         """Put everything about a node back, and get the last records of what ran in it."""
         node = self._shape.orchestrator.nodes[node_id]
-        if self._root.settings.retries.node is not None:
-            never_again(node.executor)
         for undo in reversed(self._undo.pop(node_id, [])):
             undo()
         if node_id in self._replaced:

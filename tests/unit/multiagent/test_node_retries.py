@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -219,6 +220,25 @@ def test_executors_are_left_as_they_were() -> None:
     trouble.append("a")
     graph_on(MemoryStore(), NODES, agent)("go")
     assert "stream_async" not in vars(agent)
+
+
+def test_what_users_made_of_an_executor_stays() -> None:
+    agent, seen = node("a"), list[Any]()
+    run = agent.stream_async
+
+    async def watched(*args: Any, **options: Any) -> AsyncIterator[Any]:
+        seen.append(args)
+        async for event in run(*args, **options):
+            yield event
+
+    vars(agent)["stream_async"] = watched
+    trouble.append("a")
+    graph = graph_on(MemoryStore(), NODES, agent)
+    graph("go")
+    assert len(seen) == 2
+    graph("go")
+    assert len(seen) == 3
+    assert vars(agent)["stream_async"] is watched
 
 
 def test_who_goes_on_counts_on() -> None:

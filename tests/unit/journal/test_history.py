@@ -172,9 +172,12 @@ def test_results_are_told_where_they_were_recorded(records: list[Record], whole:
     assert records == before
 
 
-def test_a_message_with_more_than_results_stays_as_it_is() -> None:
-    more = pack_value({"role": "user", "content": [{"toolResult": unpack_value(result("a"))}, {"text": "and"}]})
-    assert with_results([(1, [finished("a"), spliced(more)])], "k") == [(1, [finished("a"), spliced(more)])]
+@pytest.mark.parametrize(
+    "more", [{"text": "and"}, {"toolResult": unpack_value(result("a")), "and": 1}, {"toolResult": unpack_value(ONE)}]
+)
+def test_a_message_with_more_than_results_stays_as_it_is(more: dict[str, object]) -> None:
+    said = pack_value({"role": "user", "content": [{"toolResult": unpack_value(result("a"))}, more]})
+    assert with_results([(1, [finished("a"), spliced(said)])], "k") == [(1, [finished("a"), spliced(said)])]
 
 
 def test_a_result_that_is_in_no_message_is_damage() -> None:

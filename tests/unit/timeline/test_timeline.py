@@ -441,6 +441,18 @@ def test_in_the_middle_of_an_invocation_no_session_can_begin(store: MemoryStore)
     assert io_thread.run_sync(list_sessions(store)) == ["s"]
 
 
+def test_while_somebody_owns_the_journal_no_session_can_begin(store: MemoryStore) -> None:
+    agent_on(store)("go")
+    owner = Journal(store, "s", "default")
+    io_thread.run_sync(owner.acquire([DocumentSet("", "state", pack_value({"half": "done"}))]))
+
+    *_, ended, owned = read_timeline("s", store=store).steps
+
+    assert (ended.can_fork, owned.can_fork) == (True, False)
+    assert [event.kind for event in owned.events] == ["state"]
+    io_thread.run_sync(owner.release())
+
+
 def test_where_nothing_has_ended_no_session_can_begin(store: MemoryStore) -> None:
     def fail(_: Any) -> Any:
         raise ValueError("not today")

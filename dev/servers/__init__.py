@@ -6,7 +6,7 @@
 All serve on loopback, on ports of their own, and die with the process that started them, however it ends.
 """
 
-from dev.servers.components import Component, InMemoryState, PostgresState, RedisState, SqliteState
+from dev.servers.components import Component, InMemoryState, Keys, PostgresState, RedisState, SecretFile, SqliteState
 from dev.servers.control_plane import Placement, Scheduler
 from dev.servers.daprd import Daprd
 from dev.servers.postgres import PostgresServer
@@ -18,12 +18,14 @@ __all__ = [
     "Component",
     "Daprd",
     "InMemoryState",
+    "Keys",
     "Placement",
     "PostgresServer",
     "PostgresState",
     "RedisServer",
     "RedisState",
     "Scheduler",
+    "SecretFile",
     "Server",
     "ServerStartError",
     "SqliteState",

@@ -1,7 +1,8 @@
-"""State store components for a daprd, typed."""
+"""Components for a daprd, typed: state stores, and the secrets that they are encrypted with."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -13,11 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Component(ABC):
-    """A state store that a daprd offers.
+    """Something that a daprd offers.
 
     Attributes:
-        name: What clients call the store.
-        actors: Whether actors, and so workflows, keep their state in it. One store of a daprd can.
+        name: What clients call it.
         metadata: More of Dapr's own settings of this component, by Dapr's names; they win over ours.
     """
 
@@ -25,37 +25,100 @@ class Component(ABC):
     version: ClassVar[str] = "v1"
 
     name: str
-    actors: bool = field(default=False, kw_only=True)
     metadata: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     @abstractmethod
     def settings(self, directory: Path) -> dict[str, str]:
-        """Return what this kind of store needs to be told.
+        """Return what this kind of component needs to be told.
 
         Args:
             directory: Where it may keep files; none of them is read as a resource.
         """
 
+    def common(self) -> dict[str, str]:
+        """Return what every component of this sort may be told."""
+        return {}
+
+    def references(self) -> dict[str, tuple[str, str]]:
+        """Return settings whose values are secrets: the name of a component that has them, and that of the secret."""
+        return {}
+
     def manifest(self, directory: Path) -> dict[str, object]:
         """Return the resource that daprd loads."""
-        settings = self.settings(directory)
-        if self.actors:
-            settings["actorStateStore"] = "true"
-        settings.update(self.metadata)
-        return {
+        settings = {**self.settings(directory), **self.common(), **self.metadata}
+        metadata: list[dict[str, object]] = [{"name": key, "value": value} for key, value in settings.items()]
+        manifest: dict[str, object] = {
             "apiVersion": "dapr.io/v1alpha1",
             "kind": "Component",
             "metadata": {"name": self.name},
-            "spec": {
-                "type": self.type,
-                "version": self.version,
-                "metadata": [{"name": key, "value": value} for key, value in settings.items()],
-            },
+            "spec": {"type": self.type, "version": self.version, "metadata": metadata},
         }
+        for key, (store, secret) in self.references().items():
+            metadata.append({"name": key, "secretKeyRef": {"name": secret, "key": secret}})
+            manifest["auth"] = {"secretStore": store}
+        return manifest
 
 
 @dataclass(frozen=True)
-class RedisState(Component):
+class SecretFile(Component):
+    """Secrets in a file of the daprd's own directory.
+
+    Attributes:
+        secrets: By their names.
+    """
+
+    type = "secretstores.local.file"
+
+    secrets: Mapping[str, str]
+
+    def settings(self, directory: Path) -> dict[str, str]:
+        """Write the file, and return its path."""
+        path = directory / f"{self.name}.json"
+        path.write_text(json.dumps(dict(self.secrets)))
+        return {"secretsFile": str(path)}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What Dapr encrypts a state store with.
+
+    Attributes:
+        store: The name of the component that has the keys, each of 32 or 64 hexadecimal digits.
+        primary: The name of the key to write with, and to read.
+        secondary: The name of one to read with.
+    """
+
+    store: str
+    primary: str
+    secondary: str = ""
+
+
+@dataclass(frozen=True)
+class StateComponent(Component):
+    """A state store.
+
+    Attributes:
+        actors: Whether actors, and so workflows, keep their state in it. One store of a daprd can.
+        keys: What Dapr encrypts values with, if it does.
+    """
+
+    actors: bool = field(default=False, kw_only=True)
+    keys: Keys | None = field(default=None, kw_only=True)
+
+    def references(self) -> dict[str, tuple[str, str]]:
+        """Return the keys."""
+        if self.keys is None:
+            return {}
+        names = {"primaryEncryptionKey": self.keys.primary, "secondaryEncryptionKey": self.keys.secondary}
+        return {setting: (self.keys.store, name) for setting, name in names.items() if name}
+
+    def common(self) -> dict[str, str]:
+        """Return what every kind of state store may be told."""
+        return {"actorStateStore": "true"} if self.actors else {}
+
+
+@dataclass(frozen=True)
+class RedisState(StateComponent):
     """Redis.
 
     Attributes:
@@ -72,7 +135,7 @@ class RedisState(Component):
 
 
 @dataclass(frozen=True)
-class PostgresState(Component):
+class PostgresState(StateComponent):
     """PostgreSQL, version 2 of the component.
 
     Attributes:
@@ -90,7 +153,7 @@ class PostgresState(Component):
 
 
 @dataclass(frozen=True)
-class SqliteState(Component):
+class SqliteState(StateComponent):
     """SQLite, in a file of the daprd's own directory."""
 
     type = "state.sqlite"
@@ -101,7 +164,7 @@ class SqliteState(Component):
 
 
 @dataclass(frozen=True)
-class InMemoryState(Component):
+class InMemoryState(StateComponent):
     """The memory of the daprd: all is lost when it ends."""
 
     type = "state.in-memory"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from dev.servers.components import Component
+    from dev.servers.components import StateComponent
 
 
 class WorkflowStack:
@@ -31,7 +31,7 @@ class WorkflowStack:
         daprd: The sidecar.
     """
 
-    def __init__(self, components: Sequence[Component] = (), *, app_id: str = "test-app") -> None:
+    def __init__(self, components: Sequence[StateComponent] = (), *, app_id: str = "test-app") -> None:
         if not any(component.actors for component in components):
             components = [*components, SqliteState("actors", actors=True)]
         self.placement = Placement()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -73,6 +74,21 @@ async def test_who_lets_others_begin_is_called_with_the_same() -> None:
     executor = Executor()
     let_others_begin(executor)
     assert await events_of(executor) == EVENTS
+
+
+async def test_who_lets_others_begin_comes_after_them() -> None:
+    executor, begun = Executor(), list[str]()
+    let_others_begin(executor)
+
+    async def first() -> None:
+        await events_of(executor)
+        begun.append("executor")
+
+    async def second() -> None:
+        begun.append("other")
+
+    await asyncio.gather(first(), second())
+    assert begun == ["other", "executor"]
 
 
 WAYS: list[Callable[[Executor], Callable[[], None]]] = [

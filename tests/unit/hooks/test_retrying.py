@@ -28,6 +28,7 @@ class Scene:
         written: The records.
         slept: Each stretch of a pause, in seconds.
         cancelled_at: When the agent is cancelled.
+        stood_down: How often Strands' own strategy was kept from trying again.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Scene:
         self.slept: list[float] = []
         self.now = 1000.0
         self.cancelled_at = float("inf")
+        self.stood_down = 0
         self.recording: Any = SimpleNamespace(
             invocation=object(),
             batch=["t"],
@@ -55,6 +57,9 @@ class Scene:
     async def barrier(self) -> None:
         if self.problem is not None:
             raise self.problem
+
+    def stand_down(self) -> None:
+        self.stood_down += 1
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -87,7 +92,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(retrying, "time", clock)
     monkeypatch.setattr(retrying, "sleep", made.sleep)
     monkeypatch.setattr(retrying.strands_compat, "is_cancelled", lambda _: made.now >= made.cancelled_at)
-    monkeypatch.setattr(retrying.strands_compat, "stand_down", lambda _: None)
+    monkeypatch.setattr(retrying.strands_compat, "stand_down", lambda _: made.stand_down())
     monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda event: event.retry)
     return made
 
@@ -170,6 +175,36 @@ async def test_attempts_that_a_users_hook_asks_for_are_not_counted(scene: Scene)
     assert scene.written == []
 
 
+async def test_without_a_policy_strands_decides(scene: Scene) -> None:
+    scene.recording.settings.retries = Retries()
+    tool, model = scene.tool(), scene.model()
+    await scene.hook._after_tool(tool)
+    await scene.hook._after_model(model)
+    assert not tool.retry
+    assert not model.retry
+    assert (scene.written, scene.stood_down) == ([], 0)
+
+
+async def test_with_a_policy_strands_does_not(scene: Scene) -> None:
+    another, passing = scene.model(exception=ValueError("no")), scene.model()
+    await scene.hook._after_model(another)
+    assert not another.retry
+    assert (scene.written, scene.stood_down) == ([], 1)
+    await scene.hook._after_model(passing)
+    assert passing.retry
+    assert not was_given_up_on(passing.exception)
+    assert scene.stood_down == 2
+
+
+async def test_a_tool_that_is_cancelled_while_its_failure_is_recorded_is_not_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda _: not scene.written)
+    event = scene.tool()
+    await scene.hook._after_tool(event)
+    assert not event.retry
+
+
 async def test_where_strands_would_not_nothing_is_recorded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda _: False)
     event = scene.tool()
@@ -191,10 +226,11 @@ async def test_the_last_failure_of_a_tool_is_its_result_and_that_of_a_model_is_r
     assert not was_given_up_on(ConnectionError("no"))
 
 
-async def test_an_error_that_cannot_be_marked_does_no_harm(scene: Scene) -> None:
+@pytest.mark.parametrize("why", [AttributeError, TypeError])
+async def test_an_error_that_cannot_be_marked_does_no_harm(scene: Scene, why: type[Exception]) -> None:
     class FrozenError(ConnectionError):
         def __setattr__(self, name: str, value: object) -> None:
-            raise AttributeError(name)
+            raise why(name)
 
     scene.recording.tries = {MODEL_CALL: failed(MODEL_CALL)}
     event = scene.model(exception=FrozenError("no"))
@@ -204,7 +240,8 @@ async def test_an_error_that_cannot_be_marked_does_no_harm(scene: Scene) -> None
 
 async def test_an_answer_of_the_model_ends_the_count(scene: Scene) -> None:
     scene.recording.tries = {MODEL_CALL: failed(MODEL_CALL), "t": failed("t")}
-    await scene.hook._after_model(scene.model(exception=None))
+    for _ in range(2):
+        await scene.hook._after_model(scene.model(exception=None))
     assert list(scene.recording.tries) == ["t"]
 
 

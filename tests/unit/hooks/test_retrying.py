@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from strands.hooks import AfterModelCallEvent, AfterToolCallEvent, BeforeModelCallEvent, BeforeToolCallEvent
 
-from strands_dapr_session import Retries, RetryPolicy, StoreUnavailableError
+from strands_dapr_session import Retries, RetryPolicy, StoreUnavailableError, strands_compat
 from strands_dapr_session.hooks import retrying
 from strands_dapr_session.hooks.recording import MODEL_CALL
 from strands_dapr_session.hooks.retrying import RetryHook, was_given_up_on
@@ -91,9 +91,9 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     clock = SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.now)
     monkeypatch.setattr(retrying, "time", clock)
     monkeypatch.setattr(retrying, "sleep", made.sleep)
-    monkeypatch.setattr(retrying.strands_compat, "is_cancelled", lambda _: made.now >= made.cancelled_at)
-    monkeypatch.setattr(retrying.strands_compat, "stand_down", lambda _: made.stand_down())
-    monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda event: event.retry)
+    monkeypatch.setattr(strands_compat, "is_cancelled", lambda _: made.now >= made.cancelled_at)
+    monkeypatch.setattr(strands_compat, "stand_down", lambda _: made.stand_down())
+    monkeypatch.setattr(strands_compat, "will_retry", lambda event: event.retry)
     return made
 
 
@@ -199,14 +199,14 @@ async def test_with_a_policy_strands_does_not(scene: Scene) -> None:
 async def test_a_tool_that_is_cancelled_while_its_failure_is_recorded_is_not_tried_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda _: not scene.written)
+    monkeypatch.setattr(strands_compat, "will_retry", lambda _: not scene.written)
     event = scene.tool()
     await scene.hook._after_tool(event)
     assert not event.retry
 
 
 async def test_where_strands_would_not_nothing_is_recorded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrying.strands_compat, "will_retry", lambda _: False)
+    monkeypatch.setattr(strands_compat, "will_retry", lambda _: False)
     event = scene.tool()
     await scene.hook._after_tool(event)
     assert not event.retry

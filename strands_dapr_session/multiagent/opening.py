@@ -93,7 +93,7 @@ def _resume(orchestration: Orchestration, recorded: Recorded) -> Run:
             run.counted = recorded.status["counted"]  # its nodes will not ask, and be counted, once more
         shape.restore(run.counted or recorded.batch["state"], run.batch, results, answered)
     late = asked_before(recorded.interrupts()) - run.finished.keys()
-    run.starts.expect(run.pending, replayed=run.pending & run.finished.keys(), late=late)
+    run.starts.expect(replayed=run.pending & run.finished.keys(), late=late)
     orchestrator.state.task = root.unpack_task(run.task)
     logger.info(
         "orchestrator_id=<%s>, run_id=<%s>, attempt=<%d>, nodes=<%s>, replayed=<%s> | going on with a run",

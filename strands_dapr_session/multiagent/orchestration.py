@@ -189,7 +189,7 @@ class Orchestration:
         run.number += 1
         run.batch = self.shape.batch(node_id)
         run.pending = set(run.batch)
-        run.starts.expect(run.batch)
+        run.starts.expect()
         state = self.shape.snapshot(run)
         run.history = len(state["order"])
         return [*self.shape.beside(run), run.note_batch(run.batch, state)]
@@ -288,6 +288,7 @@ class Orchestration:
         if not isinstance(self.shape, SwarmShape):
             run.under_way.add_task()
         try:
+            run.starts.prepare(event.node_id)
             try:
                 await self._prepare(run, event.node_id)
             finally:

@@ -15,31 +15,37 @@ class Starts:
     Strands makes the prompt of a node when our hook is done, of the results that are there then. Those of nodes that
     begin together with it are not to be among them, however quickly one is done, or is replayed. A node before which a
     hook asked a person has begun after the others had ended, and is told of them.
+
+    Only nodes that are being prepared are waited for, which ends by itself. One that has not come here yet may itself
+    wait for another to end: a program may hold nodes back, as one does that runs them one by one.
     """
 
     def __init__(self) -> None:
-        self._unprepared: set[str] = set()
+        self._preparing: set[str] = set()
         self._replaying: set[str] = set()
         self._late: Collection[str] = ()
         self._are_prepared = asyncio.Event()
         self._are_replayed = asyncio.Event()
 
-    def expect(self, nodes: Iterable[str], *, replayed: Iterable[str] = (), late: Collection[str] = ()) -> None:
-        """Wait for the nodes of another batch.
+    def expect(self, *, replayed: Iterable[str] = (), late: Collection[str] = ()) -> None:
+        """Another batch begins.
 
         Args:
-            nodes: All that are about to begin.
-            replayed: Those of them whose results are recorded.
-            late: Those of them that begin when the replayed ones have ended.
+            replayed: The nodes whose results are recorded.
+            late: The nodes that begin when the replayed ones have ended.
         """
-        self._unprepared, self._replaying, self._late = set(nodes), set(replayed), late
-        self._are_prepared.clear()
+        self._replaying, self._late = set(replayed), late
         self._are_replayed.clear()
         self._look()
 
+    def prepare(self, node_id: str) -> None:
+        """Let others that begin wait for a node."""
+        self._preparing.add(node_id)
+        self._are_prepared.clear()
+
     def has_prepared(self, node_id: str) -> None:
         """Take a node for prepared, or for one that cannot be."""
-        self._unprepared.discard(node_id)
+        self._preparing.discard(node_id)
         self._look()
 
     def has_ended(self, node_id: str) -> None:
@@ -48,7 +54,7 @@ class Starts:
         self._look()
 
     def _look(self) -> None:
-        if not self._unprepared:
+        if not self._preparing:
             self._are_prepared.set()
         if not self._replaying:
             self._are_replayed.set()

@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel
 from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SummarizingConversationManager
-from strands.hooks import AfterNodeCallEvent
+from strands.hooks import AfterNodeCallEvent, BeforeNodeCallEvent
+from strands.hooks.registry import HookOrder
 from strands.multiagent import GraphBuilder
 from strands.multiagent.base import MultiAgentBase, MultiAgentResult, NodeResult, Status
 
@@ -291,6 +292,27 @@ def test_hook_that_raises_after_a_node_leaves_it_finished() -> None:
 
     assert graph("T").status == Status.COMPLETED
     assert len(nodes["a"].model.calls) == 1  # type: ignore[attr-defined]
+
+
+async def test_a_program_may_run_the_nodes_of_a_batch_one_by_one() -> None:
+    builder = GraphBuilder()
+    for name in ("a", "b", "c"):
+        builder.add_node(agent(name), name)
+    builder.set_max_node_executions(3)
+    graph = builder.set_session_manager(DaprSessionManager("s", store=MemoryStore())).build()
+    one_by_one = asyncio.Semaphore(1)
+
+    async def hold_back(event: BeforeNodeCallEvent) -> None:  # noqa: ARG001
+        await one_by_one.acquire()
+
+    def let_go(event: AfterNodeCallEvent) -> None:  # noqa: ARG001
+        one_by_one.release()
+
+    graph.hooks.add_callback(BeforeNodeCallEvent, hold_back, order=HookOrder.SDK_FIRST - 1)
+    graph.hooks.add_callback(AfterNodeCallEvent, let_go)
+    result = await asyncio.wait_for(graph.invoke_async("T"), 20)
+    assert result.status is Status.COMPLETED
+    assert {node.node_id for node in result.execution_order} == {"a", "b", "c"}
 
 
 def bytes_of_commits(executions: int) -> int:

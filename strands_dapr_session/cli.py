@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(open_store(options.store), options)
-    except (DurableSessionError, ConfigurationError) as error:
+    except DurableSessionError as error:
         print(f"strands-dapr-session: {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     return code

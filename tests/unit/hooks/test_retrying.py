@@ -139,12 +139,18 @@ async def test_what_is_not_tried_again(scene: Scene, given: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("error", "is_tried"), [(ConnectionError("refused"), True), (TimeoutError("who knows"), False)]
+    ("policy", "error", "is_tried"),
+    [
+        ("never_twice", ConnectionError("refused"), True),
+        ("never_twice", TimeoutError("who knows"), False),
+        ("rerun", TimeoutError("who knows"), True),
+    ],
 )
 async def test_what_must_not_run_twice_is_tried_again_if_it_has_surely_ended(
-    scene: Scene, error: Exception, *, is_tried: bool
+    scene: Scene, policy: str, error: Exception, *, is_tried: bool
 ) -> None:
-    scene.recording.settings.in_doubt = {"work": "never_twice"}
+    scene.recording.settings.in_doubt = {"work": policy}
+    scene.recording.settings.retries = Retries(tool=RetryPolicy(retry_on=(OSError,)))
     event = scene.tool(exception=error)
     await scene.hook._after_tool(event)
     assert event.retry == is_tried

@@ -205,6 +205,22 @@ def test_who_answers_after_somebody_else_has_is_told(kind: str) -> None:
     assert world.build(kind)("T").status == Status.INTERRUPTED  # a new run
 
 
+@pytest.mark.parametrize("kind", ["graph", "swarm"])
+def test_answers_to_what_has_finished_meanwhile_are_no_task(kind: str) -> None:
+    world = World()
+    waiting = world.build(kind)("T")
+    slow = world.build(kind)
+    world.build(kind)(said_yes(waiting))
+    finished = world.view().scope("").invocation
+
+    with pytest.raises(InvocationConflictError, match="answered by somebody else"):
+        slow(said_yes(waiting))
+
+    assert world.view().owner is None
+    assert world.view().scope("").invocation == finished
+    assert slow("U").status == Status.INTERRUPTED  # a new run
+
+
 def outage_from(start: int, fault: Fault) -> Plan:
     return lambda call: fault if call.number > start else None
 
@@ -416,3 +432,31 @@ def test_a_node_of_the_users_that_was_answered_is_called_with_the_answers_again(
     assert tried > 3
     again = office(World(world.frames[-1]), kind, questions)("U")  # of another run, nothing is known
     assert again.status == Status.INTERRUPTED
+
+
+def test_what_was_answered_in_an_earlier_visit_is_asked_again_in_the_next() -> None:
+    def build(world: World) -> Any:
+        builder = GraphBuilder()
+        builder.add_node(Clerk(world, 1), "clerk")
+        builder.add_node(world.agent("after"), "after")
+        builder.add_edge("clerk", "after")
+        builder.add_edge("after", "clerk", lambda state: len(state.execution_order) < 3)
+        builder.set_entry_point("clerk")
+        builder.set_graph_id("g").set_max_node_executions(9).reset_on_revisit()
+        return builder.set_session_manager(DaprSessionManager("s", store=world.store, on_busy="steal")).build()
+
+    world = World()
+    waiting = build(world)("T")
+    asked = len(world.frames)
+    with mock.patch.object(committer, "_TOGETHER", 0):  # every step is a commit of its own
+        assert build(world)(said_yes(waiting)).status == Status.INTERRUPTED
+    tried = 0
+    for number, frame in enumerate(world.frames[asked:], asked):
+        cut = World(frame)
+        notes = {kind: unpack_value(note) for kind, note in cut.view().scope("").notes.items()}
+        if notes["status"]["state"] == "interrupted" or not notes["batch"]["visits"].get("clerk"):
+            continue  # it waits, or the first visit is not over
+        tried += 1
+        assert build(cut)(None).status == Status.INTERRUPTED
+        assert cut.answers == ["asks"], f"cut after write {number}"
+    assert tried > 1

@@ -80,6 +80,7 @@ def test_redis_urls_hide_the_password() -> None:
     [
         ("ftp://x", "unknown scheme 'ftp'. Known: dapr://, sqlite://, redis://, rediss://, memory://"),
         ("sqlite://file.db", "expected sqlite:///relative.db"),
+        ("sqlite://elsewhere/file.db", "expected sqlite:///relative.db"),
         ("sqlite:///", "expected sqlite:///relative.db"),
         ("sqlite:///:memory:", "memory://name"),
         ("sqlite:///f.db?synchronous=off", "synchronous='off' is none of full, normal"),

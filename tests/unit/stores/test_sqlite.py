@@ -15,6 +15,7 @@ from strands_dapr_session import io_thread
 from strands_dapr_session.errors import ConfigurationError, StoreError, StoreUnavailableError, TooLargeError
 from strands_dapr_session.stores.base import KeyConflict, OutcomeUnknown
 from strands_dapr_session.stores.conformance import CHECKS, Check, name_of, run_check
+from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.stores.probe import check_store
 from strands_dapr_session.stores.retry import RetryPolicy
 from strands_dapr_session.stores.sqlite import SqliteStore
@@ -98,6 +99,15 @@ async def test_full_is_the_default_and_normal_a_choice(store: SqliteStore, other
 
     assert await io_thread.run(level(other)) == 2
     assert await io_thread.run(level(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "level"), [("", "full"), ("?synchronous=full", "full"), ("?synchronous=normal", "normal")]
+)
+def test_a_url_may_choose(tmp_path: Path, option: str, level: str) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/s.db{option}")
+    assert isinstance(store, SqliteStore)
+    assert (store._file.path, store._file._synchronous) == (f"{tmp_path}/s.db", level)
 
 
 async def test_two_stores_of_one_file_see_each_other(store: SqliteStore, other: SqliteStore) -> None:
@@ -227,9 +237,15 @@ async def test_what_may_pass_is_waited_for(store: SqliteStore, monkeypatch: pyte
 
     for side in ("read", "write"):
         monkeypatch.setattr(store._file, side, failing_at_first(getattr(store._file, side)))
-    patient = SqliteStore(store._file.path, retry=RetryPolicy(budget=30, first_delay=0.001))
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    patient = SqliteStore(store._file.path, retry=RetryPolicy(sleep=pause))
     patient._file = store._file
     assert await io_thread.run(patient.get("k")) is not None
+    assert len(pauses) == 4
     problems += [sqlite3.OperationalError(words)] * 4
     await io_thread.run(patient.delete_many(["k"]))
     problems += [sqlite3.OperationalError(words)]

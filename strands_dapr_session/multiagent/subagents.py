@@ -66,7 +66,7 @@ class _Tools:
     def watch(self, tool: Any) -> None:
         """Remember what a tool streams."""
         if id(tool) not in self.undo:
-            self.undo[id(tool)] = self.under_way.watch(tool, "stream")
+            self.undo[id(tool)] = self.under_way.watch(tool, "stream", weakly=True)
 
 
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("strands_dapr_session_tool_call", default=None)

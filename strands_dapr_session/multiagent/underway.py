@@ -8,10 +8,13 @@ else may go on with the run. Likewise agents that are tools: until they are coll
 from __future__ import annotations
 
 import asyncio
+import inspect
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+    from types import AsyncGeneratorType
 
 
 class UnderWay:
@@ -19,7 +22,7 @@ class UnderWay:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._streams: list[AsyncIterator[Any]] = []
+        self._streams: list[Callable[[], AsyncGeneratorType[Any, Any] | None]] = []
 
     def add_task(self) -> None:
         """Remember the task of a node, which is the current one: graphs give each node its own."""
@@ -28,12 +31,14 @@ class UnderWay:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def watch(self, executor: Any, method: str = "stream_async") -> Callable[[], None]:
+    def watch(self, executor: Any, method: str = "stream_async", *, weakly: bool = False) -> Callable[[], None]:
         """Remember the streams of an agent, which swarms read in the task of their caller, or of a tool.
 
         Args:
             executor: The agent or tool, which is about to be called.
             method: What makes them.
+            weakly: A stream that everybody else has let go of is over, though it was not read to its end: Strands does
+                not read those of tools on behind their result.
 
         Returns:
             Gives it its own method back.
@@ -42,7 +47,8 @@ class UnderWay:
 
         def watched(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             stream: AsyncIterator[Any] = run(*args, **kwargs)
-            self._streams.append(stream)
+            if inspect.isasyncgen(stream):
+                self._streams.append(weakref.ref(stream) if weakly else lambda: stream)
             return stream
 
         def undo() -> None:
@@ -64,8 +70,9 @@ class UnderWay:
             for task in tasks:
                 task.cancel()
             await waiting.until_done(tasks)
-        for stream in self._streams:
-            if getattr(stream, "ag_frame", None) is not None:
+        for remembered in self._streams:
+            stream = remembered()
+            if stream is not None and stream.ag_frame is not None:
                 await _cancel(stream, waiting)
         waiting.check()
 

@@ -7,6 +7,7 @@ import traceback
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -227,7 +228,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     late: list[int] = []
 
     def weigh(_: BeforeModelCallEvent) -> None:
-        # Several times each: a compaction that happens to be under way weighs more than all the rest.
+        # Several times each: a compaction that is under way, or just over, weighs more than all the rest, or nothing.
         turn = agent.model.turn  # type: ignore[attr-defined]
         if turn in range(turns // 4, turns // 4 + 12) or turn >= turns - 12:
             gc.collect()
@@ -241,4 +242,4 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(early) == 12
-    assert min(late) < 1.5 * min(early), (early, late)
+    assert median(late) < 1.5 * median(early), (early, late)

@@ -144,3 +144,24 @@ async def test_an_agent_that_is_a_tool_is_not_busy_when_the_call_that_failed_is_
         ("success", "worked"),
     ]
     assert all("stream" not in vars(each) for each in agent.tool_registry.registry.values())
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+async def test_an_agent_that_is_a_tool_may_be_called_again_in_the_same_call(kind: str) -> None:
+    """Strands does not read its stream on behind the result, and it is busy until that is let go of."""
+    helper = Agent(name="helper", model=ScriptedModel(["helped"], name="helper"), callback_handler=None)
+    manager = DaprSessionManager("s", store=MemoryStore())
+    again = [("helper", {"input": "help"})]
+    agent = Agent(
+        name="a",
+        agent_id="g",
+        model=ScriptedModel([[*again, ("work", {})], again, again, "done"]),
+        tools=[helper.as_tool(), work],
+        session_manager=manager if kind == "agent" else None,
+        callback_handler=None,
+    )
+    await asyncio.wait_for(part_of(kind, agent, manager).invoke_async("T"), PATIENCE)
+    blocks = [
+        block["toolResult"] for message in agent.messages for block in message["content"] if "toolResult" in block
+    ]
+    assert [each["status"] for each in blocks] == ["success"] * 4

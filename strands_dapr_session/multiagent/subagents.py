@@ -63,14 +63,25 @@ class _Tools:
     under_way: UnderWay = field(default_factory=UnderWay)
     undo: dict[int, Callable[[], None]] = field(default_factory=dict)
 
-    def watch(self, tool: Any) -> None:
-        """Remember what a tool streams."""
+    def watch(self, tool: Any, parent: Recording) -> None:
+        """Remember what a tool streams for an agent. Others may use the same tool at the same time."""
         if id(tool) not in self.undo:
-            self.undo[id(tool)] = self.under_way.watch(tool, "stream", weakly=True)
+            self.undo[id(tool)] = self.under_way.watch(
+                tool,
+                "stream",
+                concerns=lambda: (call := _call.get()) is not None and call.parent is parent,
+                weakly=True,
+            )
 
 
 _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("strands_dapr_session_tool_call", default=None)
 """The call of this task. Strands runs the tool, and with it the agent, in the task that announced the call."""
+
+
+def _is_call_of(parent: Recording) -> bool:
+    """Tell whether the current task is a tool call of an agent."""
+    call = _call.get()
+    return call is not None and call.parent is parent
 
 
 class SubAgentHooks(HookProvider):
@@ -119,7 +130,7 @@ class SubAgentHooks(HookProvider):
             if answers:
                 strands_compat.forget_old_answers(event.agent, agent, tool_use_id)
             if not strands_compat.may_be_reentered(event.agent):  # whose calls could not be told apart
-                self._under_way.setdefault(event.agent, _Tools()).watch(event.selected_tool)
+                self._under_way.setdefault(event.agent, _Tools()).watch(event.selected_tool, parent)
             _call.set(call)
         else:
             call = _Call(parent, tool_use_id, agent)

@@ -31,33 +31,37 @@ class UnderWay:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def watch(self, executor: Any, method: str = "stream_async", *, weakly: bool = False) -> Callable[[], None]:
+    def watch(
+        self,
+        executor: Any,
+        method: str = "stream_async",
+        *,
+        concerns: Callable[[], bool] = lambda: True,
+        weakly: bool = False,
+    ) -> Callable[[], None]:
         """Remember the streams of an agent, which swarms read in the task of their caller, or of a tool.
 
         Args:
-            executor: The agent or tool, which is about to be called.
+            executor: The agent or tool, which is about to be called. Several may watch one.
             method: What makes them.
+            concerns: Tells, where a stream is made, whether it is to be remembered here.
             weakly: A stream that everybody else has let go of is over, though it was not read to its end: Strands does
                 not read those of tools on behind their result.
 
         Returns:
-            Gives it its own method back.
+            Ends that, and gives the executor its own method back if nobody else watches it.
         """
-        run, own = getattr(executor, method), vars(executor).get(method)
 
-        def watched(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            stream: AsyncIterator[Any] = run(*args, **kwargs)
-            if inspect.isasyncgen(stream):
+        def remember(stream: AsyncGeneratorType[Any, Any]) -> None:
+            if concerns():
                 self._streams.append(weakref.ref(stream) if weakly else lambda: stream)
-            return stream
 
-        def undo() -> None:
-            vars(executor).pop(method, None)
-            if own is not None:
-                setattr(executor, method, own)
-
-        setattr(executor, method, watched)
-        return undo
+        watched = vars(executor).get(method)
+        if not isinstance(watched, _Watched):
+            watched = _Watched(executor, method)
+            setattr(executor, method, watched)
+        watched.listeners.append(remember)
+        return lambda: watched.leave(remember)
 
     async def stop(self) -> None:
         """End all of it, and wait until it has ended. What has ended already is left alone.
@@ -75,6 +79,35 @@ class UnderWay:
             if stream is not None and stream.ag_frame is not None:
                 await _cancel(stream, waiting)
         waiting.check()
+
+
+class _Watched:
+    """Stands in for a method that makes streams, and tells whoever listens of each."""
+
+    def __init__(self, executor: Any, method: str) -> None:
+        self._executor = executor
+        self._method = method
+        self._run = getattr(executor, method)
+        self._own = vars(executor).get(method)
+        self.listeners: list[Callable[[AsyncGeneratorType[Any, Any]], None]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Make a stream."""
+        stream: AsyncIterator[Any] = self._run(*args, **kwargs)
+        if inspect.isasyncgen(stream):
+            for listener in tuple(self.listeners):
+                listener(stream)
+        return stream
+
+    def leave(self, listener: Callable[[AsyncGeneratorType[Any, Any]], None]) -> None:
+        """Tell somebody no more. When the last one has left, the method is put back, if this still is in its place."""
+        self.listeners.remove(listener)
+        attributes = vars(self._executor)
+        if self.listeners or attributes.get(self._method) is not self:
+            return
+        del attributes[self._method]
+        if self._own is not None:
+            setattr(self._executor, self._method, self._own)
 
 
 class _Waiting:

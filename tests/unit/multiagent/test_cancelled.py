@@ -165,3 +165,40 @@ async def test_an_agent_that_is_a_tool_may_be_called_again_in_the_same_call(kind
         block["toolResult"] for message in agent.messages for block in message["content"] if "toolResult" in block
     ]
     assert [each["status"] for each in blocks] == ["success"] * 4
+
+
+async def test_agents_may_share_a_tool_that_is_an_agent_and_end_in_any_order() -> None:
+    """What watches the tool for one of them ends with its call, and stops nothing that the other has asked for."""
+    helper = Agent(name="helper", model=ScriptedModel(["helped"], name="helper"), callback_handler=None)
+    shared, uses = helper.as_tool(), []
+    has_used, speaks, has_failed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def speak(event: BeforeModelCallEvent) -> None:
+        uses.append(event)
+        if len(uses) > 1:
+            speaks.set()
+            await has_failed.wait()
+
+    async def fail(event: BeforeToolCallEvent) -> None:
+        if event.tool_use["name"] == "work":
+            has_used.set()
+            await speaks.wait()
+            raise ValueError("down")
+
+    def agent(name: str, *script: Any) -> Agent:
+        manager = DaprSessionManager(name, store=MemoryStore())
+        model = ScriptedModel([[("helper", {"input": "help"})], *script, "done"])
+        return Agent(name=name, model=model, tools=[shared, work], session_manager=manager, callback_handler=None)
+
+    helper.add_hook(speak, BeforeModelCallEvent)
+    one, other = agent("one", [("work", {})]), agent("other")
+    one.add_hook(fail, BeforeToolCallEvent)
+    first = asyncio.ensure_future(one.invoke_async("T"))
+    await asyncio.wait_for(has_used.wait(), PATIENCE)
+    second = asyncio.ensure_future(other.invoke_async("T"))
+    with pytest.raises(Exception, match="down"):
+        await asyncio.wait_for(first, PATIENCE)
+    has_failed.set()
+    await asyncio.wait_for(second, PATIENCE)
+    assert other.messages[2]["content"][0]["toolResult"]["status"] == "success"
+    assert "stream" not in vars(shared)

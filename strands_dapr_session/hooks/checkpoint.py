@@ -348,7 +348,8 @@ class CheckpointHooks(HookProvider):
         try:
             with recording.lock:
                 changes = recording.changes(agent, thorough=thorough)
-                waits = is_of_user and _are_known(changes, recording.running)
+                invocation = recording.invocation  # read once: with `unsafe_reentrant` another thread may end it
+                waits = is_of_user and invocation is not None and _are_known(changes, invocation)
                 (recording.journal.append_with_next if waits else recording.journal.append)(*changes)
         except DurableSessionError as error:
             recording.fail(error)

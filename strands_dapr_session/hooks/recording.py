@@ -175,7 +175,9 @@ class Recording:
         if self.invocation is not None:
             documents += self.documents.difference(PROGRESS, self.invocation.progress.document())
         compare = self.transcript.changed if thorough else self.transcript.appended
-        edits = compare(agent.messages, self.results)
+        # Where several calls run at the same time, a message of one may end the batch of another in the journal: there,
+        # messages had better not refer to recorded results.
+        edits = compare(agent.messages, {} if strands_compat.may_be_reentered(agent) else self.results)
         self.documents.take(documents, version)
         if not self.batch:
             self.results.clear()

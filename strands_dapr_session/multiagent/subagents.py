@@ -42,13 +42,14 @@ class _Call:
     """A tool call that is about to run an agent."""
 
     parent: Recording
+    invocation_id: str
     tool_use_id: str
     agent: Agent | None
     answers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def visit(self) -> str:
-        return f"{self.parent.running.id}:{self.tool_use_id}"
+        return f"{self.invocation_id}:{self.tool_use_id}"
 
     @property
     def scope(self) -> str:
@@ -113,12 +114,13 @@ class SubAgentHooks(HookProvider):
         parent = self._recordings.find(event.agent)
         agent = getattr(event.selected_tool, "agent", None)
         tool_use_id = str(event.tool_use["toolUseId"])
-        if parent is None or parent.invocation is None or tool_use_id not in parent.batch or event.cancel_tool:
+        invocation = None if parent is None else parent.invocation
+        if parent is None or invocation is None or tool_use_id not in parent.batch or event.cancel_tool:
             return
         if strands_compat.is_a(agent, Agent) and not strands_compat.has_own_session(agent):
             self._listen(agent)
             answers = strands_compat.answers_for_tool(event.agent, tool_use_id)
-            call = _Call(parent, tool_use_id, agent, answers)
+            call = _Call(parent, invocation.id, tool_use_id, agent, answers)
             if not strands_compat.is_answering_tool(event.agent, agent, tool_use_id):
                 # What it asked before may not have been recorded, or the call failed: it asks anew.
                 strands_compat.stop_waiting(agent)
@@ -133,7 +135,7 @@ class SubAgentHooks(HookProvider):
                 self._under_way.setdefault(event.agent, _Tools()).watch(event.selected_tool, parent)
             _call.set(call)
         else:
-            call = _Call(parent, tool_use_id, agent)
+            call = _Call(parent, invocation.id, tool_use_id, agent)
             if parent.found.has_taken_below(call.scope):
                 # Another attempt: it makes its calls once more, and those that had ended are not to be made again.
                 parent.found.renew_part(call.scope, await parent.journal.load_again())
@@ -199,9 +201,11 @@ class SubAgentHooks(HookProvider):
         tool = event.selected_tool
         agent = getattr(tool, "agent", None)
         tool_use_id = str(event.tool_use["toolUseId"])
-        if parent is None or parent.invocation is None:
+        # Once: with `unsafe_reentrant`, another thread may end it meanwhile.
+        invocation = None if parent is None else parent.invocation
+        if parent is None or invocation is None:
             return
-        call = _Call(parent, tool_use_id, agent)
+        call = _Call(parent, invocation.id, tool_use_id, agent)
         closed = attached.leave(call.visit)  # also where the tool is an agent that is recorded in a session of its own
         if closed and not event.retry:
             parent.nested.setdefault(tool_use_id, []).extend(closed)

@@ -15,6 +15,8 @@ from strands.hooks.registry import HookOrder
 from strands.types.agent import ConcurrentInvocationMode
 
 from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.journal.past import read_history
+from strands_dapr_session.records.records import Derived, Spliced
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
 from tests.integration.agents.film import (
@@ -345,6 +347,18 @@ async def test_reentrant_calls_share_an_invocation() -> None:
     assert everything(agent_on(store)) == everything(agent)
     await agent.invoke_async("edited")
     assert everything(agent_on(store)) == everything(agent)
+
+
+async def test_messages_of_reentrant_agents_refer_to_no_results() -> None:
+    """An answer of another call, at the same time, ends the batch in the journal, and its results with it."""
+    for mode, refer in ((ConcurrentInvocationMode.UNSAFE_REENTRANT, False), (ConcurrentInvocationMode.THROW, True)):
+        store = MemoryStore()
+        await agent_on(store, concurrent_invocation_mode=mode).invoke_async("go")
+        commits = await read_history(store, "s", "default")
+        bodies = [
+            body for _, records in commits for each in records if isinstance(each, Spliced) for body in each.bodies
+        ]
+        assert any(isinstance(body, Derived) for body in bodies) is refer
 
 
 def test_reentrant_calls_from_threads() -> None:

@@ -19,7 +19,7 @@ from strands_dapr_session.records.wire import decode_record
 from strands_dapr_session.stores.settle import settle_create
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from strands_dapr_session.journal.context import Context
     from strands_dapr_session.journal.layout import Layout
@@ -103,6 +103,19 @@ def cut(payload: bytes, longest_value: int) -> list[bytes]:
     """Cut a payload into pieces that each fit into one value."""
     size = longest_value - OVERHEAD_BYTES
     return [payload[start : start + size] for start in range(0, len(payload), size)]
+
+
+def grouped(items: Iterable[bytes], limit: int) -> Iterator[list[bytes]]:
+    """Divide items, in their order, into groups that are no longer than a limit, unless a single item is."""
+    group: list[bytes] = []
+    size = 0
+    for item in items:
+        if group and size + len(item) > limit:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += len(item)
+    yield group
 
 
 def part_keys(layout: Layout, number: int, entry: Entry) -> list[str]:

@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from strands_dapr_session.errors import SessionDeletedError, SessionExistsError
-from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, prepare
+from strands_dapr_session.journal.commit import LONGEST_SLOT, Slot, grouped, prepare
 from strands_dapr_session.journal.layout import Layout, probe_keys, random_name
 from strands_dapr_session.journal.registry import UNBORN, Place, change_place, change_roots
 from strands_dapr_session.journal.settings import JournalSettings
@@ -25,10 +25,9 @@ from strands_dapr_session.stores.probe import check_store
 from strands_dapr_session.stores.settle import settle_create
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from strands_dapr_session.journal.context import Context
-    from strands_dapr_session.records.records import Record
     from strands_dapr_session.records.view import View
 
 FORK: Final = "journal.fork"
@@ -114,18 +113,5 @@ def _slots(context: Context, layout: Layout, view: View, source: tuple[str, str,
         Noted("", FORK, pack_value(list(source))),
         Released(acquisition),
     ]
-    for number, together in enumerate(_divided(records), 1):
+    for number, together in enumerate(grouped(map(encode_record, records), LONGEST_SLOT), 1):
         yield prepare(context.store, layout, number, together)
-
-
-def _divided(records: Iterable[Record]) -> Iterator[list[bytes]]:
-    """Divide records into commits that each fit into one key, if a single one does."""
-    together: list[bytes] = []
-    size = 0
-    for encoded in map(encode_record, records):
-        if together and size + len(encoded) > LONGEST_SLOT:
-            yield together
-            together, size = [], 0
-        together.append(encoded)
-        size += len(encoded)
-    yield together

@@ -20,7 +20,7 @@ from strands_dapr_session.journal.checkpoint import (
     write_checkpoint,
     write_segment,
 )
-from strands_dapr_session.journal.commit import cut
+from strands_dapr_session.journal.commit import cut, grouped
 from strands_dapr_session.journal.head import Head, Page, Run, Segment, new_stamp, write_page
 from strands_dapr_session.journal.history import History
 from strands_dapr_session.journal.load import parts_by_slot
@@ -195,7 +195,7 @@ class Packing:
     def _with_history(self, first: int, bodies: list[bytes], history: list[bytes]) -> Iterator[Segment]:
         """Make a segment of messages, which has the records of the same time unless they are long."""
         if sum(map(len, history)) > HISTORY_BYTES:
-            for group in _grouped(history):
+            for group in grouped(history, SEGMENT_BYTES):
                 yield self._segment(first, [], b"".join(group))
             history = []
         if bodies or history:
@@ -248,17 +248,6 @@ def _fold(log: Log) -> _Folded:
         history.add(number, records)
     view.sequence = log.end
     return _Folded(view, first, history.packed(), kept)
-
-
-def _grouped(slots: list[bytes]) -> Iterator[list[bytes]]:
-    """Divide the packed records of slots into what one segment takes."""
-    group: list[bytes] = []
-    for slot in slots:
-        if group and sum(map(len, group)) + len(slot) > SEGMENT_BYTES:
-            yield group
-            group = []
-        group.append(slot)
-    yield group
 
 
 def _holds_any(segment: Segment, ordinals: list[int]) -> bool:

@@ -60,6 +60,11 @@ def quote(value: str) -> str:
     return f".{hint}.{_hash(value, 15)}"
 
 
+def below(scope: str, name: str) -> str:
+    """Name the scope of something that runs in another scope; that of the root is empty."""
+    return f"{scope}/{quote(name)}" if scope else quote(name)
+
+
 def random_name() -> str:
     """Make a name that nobody else makes."""
     return base64.b32encode(secrets.token_bytes(_RANDOM_BYTES)).decode().rstrip("=").lower()

@@ -147,7 +147,7 @@ class Place:
     def closed(self) -> list[Record]:
         """List the records that end the scopes of the calls."""
         return [
-            ScopeClosed(f"{self.scope}/{quote(scope)}.{number}")
+            ScopeClosed(self._path(scope, number))
             for scope, count in self.calls.items()
             for number in range(1, count + 1)
         ]

@@ -21,7 +21,7 @@ from strands_dapr_session.errors import (
 from strands_dapr_session.hooks.invocation import INTERRUPTED
 from strands_dapr_session.hooks.ownership import Borrower, Found, count_unfinished, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
-from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.journal.layout import below
 from strands_dapr_session.multiagent.graph import GraphShape
 from strands_dapr_session.multiagent.opening import open_run
 from strands_dapr_session.multiagent.orchestration import Orchestration
@@ -101,7 +101,7 @@ class Root:
         shape: Shape = GraphShape(orchestrator) if isinstance(orchestrator, Graph) else SwarmShape(orchestrator, scope)
         orchestration = Orchestration(self, scope, shape)
         for node_id, node in orchestrator.nodes.items():
-            path = f"{scope}/{quote(node_id)}" if scope else quote(node_id)
+            path = below(scope, node_id)
             executor = node.executor
             if strands_compat.is_a(executor, Agent):
                 borrower = Borrower(lambda records, node_id=node_id: orchestration.visits.keep(node_id, records))  # type: ignore[misc]

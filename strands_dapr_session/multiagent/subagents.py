@@ -21,7 +21,7 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import strands_compat
 from strands_dapr_session.hooks.ownership import Borrower, is_owed, restore_borrowed
 from strands_dapr_session.hooks.recording import Recording
-from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.journal.layout import below
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.multiagent.underway import UnderWay
@@ -53,8 +53,7 @@ class _Call:
 
     @property
     def scope(self) -> str:
-        name = quote(self.tool_use_id)
-        return f"{self.parent.scope}/{name}" if self.parent.scope else name
+        return below(self.parent.scope, self.tool_use_id)
 
 
 @dataclass(slots=True)

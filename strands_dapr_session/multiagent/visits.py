@@ -13,7 +13,7 @@ from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DeadlineError, DurableSessionError
 from strands_dapr_session.hooks.ownership import Borrower, is_owed
 from strands_dapr_session.hooks.retrying import failure, pause
-from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.journal.layout import below
 from strands_dapr_session.multiagent import attached
 from strands_dapr_session.multiagent.attached import Place
 from strands_dapr_session.multiagent.attempts import answer_again, let_others_begin, try_again
@@ -148,7 +148,7 @@ class Visits:
             self._undo[node_id] = [answer_again(executor, run.repeated.pop(node_id))]
 
     def _path(self, node_id: str) -> str:
-        return f"{self._scope}/{quote(node_id)}" if self._scope else quote(node_id)
+        return below(self._scope, node_id)
 
     def _answered(self, run: Run, node_id: str) -> set[str]:
         """List the interrupts with whose answers a node of the user's is called."""

@@ -12,7 +12,7 @@ from strands.multiagent.swarm import SwarmResult
 from strands_dapr_session import strands_compat
 from strands_dapr_session.hooks.invocation import tool_use_ids
 from strands_dapr_session.hooks.stash import is_stash
-from strands_dapr_session.journal.layout import quote
+from strands_dapr_session.journal.layout import below
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.testing.plain import digest, plain
 
@@ -35,7 +35,7 @@ def orchestrators_of(built: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     yield path, built
     for node_id, node in built.nodes.items():
-        yield from orchestrators_of(node.executor, f"{path}/{quote(node_id)}" if path else quote(node_id))
+        yield from orchestrators_of(node.executor, below(path, node_id))
 
 
 def main_agents(built: Any) -> dict[str, Agent]:
@@ -43,7 +43,7 @@ def main_agents(built: Any) -> dict[str, Agent]:
     if strands_compat.is_a(built, Agent):
         return {built.agent_id: built}
     return {
-        f"{path}/{quote(node_id)}" if path else quote(node_id): node.executor
+        below(path, node_id): node.executor
         for path, orchestrator in orchestrators_of(built)
         for node_id, node in orchestrator.nodes.items()
         if strands_compat.is_a(node.executor, Agent)

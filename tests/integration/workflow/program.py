@@ -68,9 +68,13 @@ def deadly(run: str) -> str:
 
 
 def begin_hanging(run: str) -> int:
-    """Say that something begins which may hang; give how often it has."""
+    """Say that something begins which may hang; give how often it has.
+
+    Counted first: a test may freeze the process as soon as it reads that this one has begun, and others begin then.
+    """
+    number: int = sum(entry["run"] == run for entry in LEDGER.entries("start")) + 1
     LEDGER.note("start", run=run, n=1)
-    return sum(entry["run"] == run for entry in LEDGER.entries("start"))
+    return number
 
 
 @tool

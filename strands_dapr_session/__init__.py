@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.idempotency import idempotency_key
     from strands_dapr_session.session_manager import DaprSessionManager
     from strands_dapr_session.strands_compat import DuplicateAgentError
+    from strands_dapr_session.timeline.lifetimes import Lifetime
     from strands_dapr_session.timeline.moment import AgentMoment, Moment
     from strands_dapr_session.timeline.steps import Step, StepEvent
     from strands_dapr_session.timeline.timeline import Timeline, read_timeline
@@ -87,6 +88,7 @@ __all__ = [
     "InvalidIdentifierError",
     "InvocationConflictError",
     "JournalGapError",
+    "Lifetime",
     "LimitReachedError",
     "Moment",
     "NewerFormatError",
@@ -144,6 +146,7 @@ _HOMES = {
     "DaprSessionManager": "session_manager",
     "Deadlines": "hooks.deadlines",
     "DuplicateAgentError": "strands_compat",
+    "Lifetime": "timeline.lifetimes",
     "Moment": "timeline.moment",
     "ResumeHook": "hooks.resume",
     "Resumed": "abandoned",

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import importlib
 import io
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.journal.sessions import delete_session, list_roots, list_sessions
 from strands_dapr_session.journal.worker import describe
+from strands_dapr_session.readable import as_json
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.records import Derived, InvocationStarted
 from strands_dapr_session.stores.locate import open_store
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("show", _show, "Show how a session stands, and its messages, now or at a step of its history."),
         ("history", _history, "Show what happened in a session, step by step, from the first."),
+        ("inspect", _inspect, "Write a page for a browser that shows what happened in a session, on standard output."),
         ("fork", _fork, "Begin a new session with what another one was at the end of an invocation."),
         ("restart", _restart, "Let what is parked in a session be tried again by the next call."),
         ("delete", _delete, "Delete a session and everything in it."),
@@ -84,8 +85,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("new", help="the id of the new session")
         if run in {_show, _fork}:
             command.add_argument("--at", type=int, metavar="STEP", help="a step, by its number in `history`")
-        if run in {_show, _history, _fork}:
+        if run in {_show, _history, _inspect, _fork}:
             command.add_argument("--root", metavar="ID", help="only this agent, graph or swarm of the session")
+        if run is _inspect:
+            command.add_argument("--output", metavar="FILE", type=Path, help="write it there")
         if run is _history:
             command.add_argument("--records", action="store_true", help="every record instead of steps")
     command = add("resume", _resume, "Finish runs whose worker is dead. Safe when several do it at once.")
@@ -170,6 +173,33 @@ def _say_records(store: StateStore, options: argparse.Namespace, root_id: str) -
             kind = type(record).__name__
             text = " ".join(f"{name}={_short(value)}" for name, value in fields.items() if value not in ("", None))
             _say(options, {"root": root_id, "commit": number, "record": kind, **fields}, f"{number:>6} {kind} {text}")
+
+
+def _inspect(store: StateStore, options: argparse.Namespace) -> int:
+    try:
+        from strands_dapr_session.inspector.page import Inspected, render_page  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            f"pages need another package: pip install 'strands-dapr-session[inspector]' ({error})"
+        ) from error
+    roots = _roots(store, options.session, options.root)
+    every = [
+        Inspected(read_timeline(options.session, standing.root_id, store=store), _line(standing))
+        for standing in _standings(store, options.session)
+        if standing.root_id in roots
+    ]
+    # Text may hold halves of characters, which no file may.
+    page = render_page(options.session, store.name, every).encode("utf-8", "backslashreplace")
+    if options.output is None:
+        sys.stdout.buffer.write(page)
+        sys.stdout.buffer.flush()
+        return 0
+    try:
+        options.output.write_bytes(page)
+    except OSError as error:
+        raise ConfigurationError(f"the page cannot be written: {error}") from error
+    _say(options, {"session": options.session, "page": str(options.output)}, f"{options.output}: open it in a browser")
+    return 0
 
 
 def _fork(store: StateStore, options: argparse.Namespace) -> int:
@@ -289,20 +319,13 @@ def _open(value: Any) -> Any:
 
 def _say(options: argparse.Namespace, plain: Any, text: str) -> None:
     """Say something, without letting what was stored speak to the terminal."""
-    said = json.dumps(_keyed(plain), default=repr) if options.json else "\n".join(map(printable, text.split("\n")))
-    print(said)  # noqa: T201
+    said = "\n".join(map(printable, text.split("\n")))
+    print(as_json(plain, ascii_only=True) if options.json else said)  # noqa: T201
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(_keyed(value), default=repr, ensure_ascii=False)
+    text = value if isinstance(value, str) else as_json(value)
     return text.replace("\n", "\\n") if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…".replace("\n", "\\n")
-
-
-def _keyed(value: Any) -> Any:
-    """Make the keys of dictionaries text, which JSON wants, wherever they are."""
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else repr(key): _keyed(item) for key, item in value.items()}
-    return [_keyed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -13,6 +12,7 @@ from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.journal.fork import FORK
 from strands_dapr_session.journal.worker import describe
 from strands_dapr_session.multiagent.run import node_of_result
+from strands_dapr_session.readable import as_json
 from strands_dapr_session.records.codec import unpack_value
 from strands_dapr_session.records.derived import is_from_assistant
 from strands_dapr_session.records.records import (
@@ -26,6 +26,7 @@ from strands_dapr_session.records.records import (
     Tried,
 )
 from strands_dapr_session.records.view import ScopeView
+from strands_dapr_session.timeline.lifetimes import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,6 @@ EventKind: TypeAlias = Literal[
 * ``interrupted``: it waits for a person; ``failed``, ``parked`` (why, where that is known); ``finished`` (how)
 """
 
-_STATES: Final = ("state", "conversation_manager_state")
 _ENDS: Final[dict[str, EventKind]] = {INTERRUPTED: "interrupted", FAILED: "failed", PARKED: "parked"}
 
 
@@ -149,7 +149,7 @@ def _event(record: Record, view: View, key: str) -> StepEvent | None:
         case Tried():
             text = f"{record.what}, attempt {record.attempt}: {_texts(record.error, key, ': ')}"
             event = StepEvent("attempt_failed", record.scope, text, record.at)
-        case DocumentSet() if record.name in _STATES:
+        case DocumentSet() if record.name in STATES:
             event = StepEvent("state", record.scope, record.name)
         case Noted():
             event = _noted(record, key)
@@ -227,9 +227,4 @@ def _texts(packed: bytes, key: str, between: str) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, default=repr, ensure_ascii=False)
-    except TypeError:  # a key that is no text
-        return repr(value)
+    return value if isinstance(value, str) else as_json(value)

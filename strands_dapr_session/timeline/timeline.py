@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from strands_dapr_session import io_thread
@@ -24,6 +25,7 @@ from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.records.records import DocumentSet, Noted
 from strands_dapr_session.records.view import View
 from strands_dapr_session.stores.locate import open_store
+from strands_dapr_session.timeline.lifetimes import lifetimes_of
 from strands_dapr_session.timeline.moment import Moment, agents_of
 from strands_dapr_session.timeline.steps import Step, events_of
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.journal.history import Identity
     from strands_dapr_session.records.view import InvocationView
     from strands_dapr_session.stores.base import StateStore
+    from strands_dapr_session.timeline.lifetimes import Lifetime
 
 
 def read_timeline(session_id: str, root_id: str | None = None, *, store: str | StateStore | None = None) -> Timeline:
@@ -96,6 +99,21 @@ class Timeline:
             DamagedDataError: It is not what an agent records.
         """
         return Moment(self.session_id, self.root_id, number, agents_of(self._view_at(number), self._key))
+
+    def lifetimes(self) -> list[Lifetime]:
+        """Tell all that the agents had, each thing once, with the steps between which it was there.
+
+        What `at` tells of a step is what was there then, in the same order. Reads nothing and changes nothing.
+
+        Raises:
+            DamagedDataError: It is not what agents record.
+        """
+        every = lifetimes_of(self._commits, self._silent.unknown_at, self._key)
+        return [
+            replace(each, first=max(each.first, self._first))
+            for each in every
+            if each.last is None or each.last >= self._first
+        ]
 
     def fork(self, session_id: str, at: int | None = None) -> Step:
         """Begin a new session with what this one was at a step. This one is not changed, and may be running.

@@ -227,7 +227,7 @@ def test_a_failed_attempt_is_a_step(store: MemoryStore) -> None:
         ([{"text": "look"}, {"text": "again"}], '[{"text": "look"}, {"text": "again"}]'),
         ([[["user", [{"text": "look"}, {"json": {"a": 1}}], {}]], None], 'look\n{"json": {"a": 1}}'),
         ([[["user", "look", {}]], None], "look"),
-        ({b"key": 1}, "{b'key': 1}"),
+        ({b"key": 1}, "{\"b'key'\": 1}"),
         (None, "null"),
     ],
     ids=repr,
@@ -684,3 +684,75 @@ def test_it_may_be_read_from_an_event_loop(store: MemoryStore) -> None:
         return await asyncio.to_thread(read_timeline, "s", store=store)
 
     assert asyncio.run(read()).steps
+
+
+# -- lifetimes ---------------------------------------------------------------------------------------------------------
+
+
+def alive(timeline: Timeline, number: int) -> dict[str, tuple[Any, ...]]:
+    """What agents had at a step, as their lifetimes tell."""
+    found: dict[str, tuple[list[Any], list[Any], list[Any], list[Any]]] = {}
+    kinds = ("message", "tool_result", "state", "conversation_manager_state")
+    for each in timeline.lifetimes():
+        if each.first <= number and (each.last is None or number <= each.last):
+            had = found.setdefault(each.path, ([], [], [], []))
+            had[kinds.index(each.kind)].append(each.value)
+    return found
+
+
+def check_lifetimes(timeline: Timeline) -> None:
+    """Check that they tell of each step what is told by `at`."""
+    for number in range(timeline.steps[0].number, timeline.steps[-1].number + 1):
+        agents = timeline.at(number).agents.values()
+        expected = {
+            each.path: (each.messages, each.tool_results, [each.state], [each.conversation_manager_state])
+            for each in agents
+        }
+        had = alive(timeline, number).items()
+        found = {path: (*rest, state or [{}], manager or [{}]) for path, (*rest, state, manager) in had}
+        assert found == expected, number
+
+
+@pytest.mark.parametrize("every", [0, 1, 3, 1000])
+def test_lifetimes_tell_of_every_step_what_was_there(store: MemoryStore, every: int) -> None:
+    long_life(store, 1000, calls=2)
+    replaced = tuple(pack_value({"role": "user", "content": [{"text": str(n)}]}) for n in range(3))
+    forge(store, Spliced("", 1, 2, replaced), Spliced("", 2, 1, ()), Spliced("", 0, 0, replaced[:1]))
+    agent_on(store, slots=1000)("go")
+    if every:
+        pack(store, every)
+    timeline = read_timeline("s", store=store)
+    check_lifetimes(timeline)
+    messages = [each.value for each in timeline.lifetimes() if each.kind == "message"]
+    assert len(messages) > len(timeline.at(timeline.steps[-1].number).agent.messages)
+    read_timeline("s", store=store).fork("f")
+    agent_on(store, "f")("go")
+    check_lifetimes(read_timeline("f", store=store))
+
+
+@pytest.mark.usefixtures("packed_before")
+def test_lifetimes_say_what_older_packings_left_out(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "CANDID", Noted("", "nothing", b"\xc0"))
+    long_life(store, 1000)
+    pack(store, 9)
+    timeline = read_timeline("s", store=store)
+    check_lifetimes(timeline)
+    assert None in [each.value for each in timeline.lifetimes() if each.kind == "state"]
+
+
+def test_lifetimes_of_a_graph(store: MemoryStore) -> None:
+    graph_on(store, slots=4)("go")
+    graph_on(store, slots=4)("again")
+    timeline = read_timeline("s", store=store)
+    check_lifetimes(timeline)
+    assert {each.path for each in timeline.lifetimes()} == {"a", "b"}
+
+
+def test_lifetimes_of_agents_that_are_tools_end_with_their_call(store: MemoryStore) -> None:
+    helper = Agent(name="helper", model=ScriptedModel(THREE), tools=[count], callback_handler=None)
+    manager = DaprSessionManager("s", store=store)
+    script: Any = [[("helper", {"input": "help"})], "done"]
+    Agent(model=ScriptedModel(script), tools=[helper], session_manager=manager, callback_handler=None)("go")
+    timeline = read_timeline("s", store=store)
+    check_lifetimes(timeline)
+    assert {each.last is None for each in timeline.lifetimes() if each.path and each.kind == "message"} == {False}

@@ -99,7 +99,7 @@ class Execution:
     def stop(self, reason: Reason) -> None:
         """Stop it; the first reason counts. What was recorded stays, and its journal is released."""
         with self._lock:
-            if self._reason is not None or self._ending.done():
+            if self._reason is not None:
                 return
             self._reason = reason
             loop = self._loop

@@ -332,6 +332,39 @@ async def test_no_connection_is_open_when_a_process_forks(store: SqliteStore) ->
     assert rows(store) == 2
 
 
+@pytest.mark.parametrize("verb", ["write", "read", "close"])
+async def test_what_is_the_parents_is_kept_and_not_touched(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    await io_thread.run(store.get("k"))
+    file = store._file
+    of_parent = (file._writer, file._reader)
+    kept: list[object] = []
+
+    with monkeypatch.context() as forked:
+        forked.setattr(io_thread, "generation", lambda: 1_000_000)
+        forked.setattr(io_thread, "abandon", kept.append)
+        use: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "write": lambda: store.create("l", b"1"),
+            "read": lambda: store.get("k"),
+            "close": store.close,
+        }
+        await io_thread.run(use[verb]())
+        own = (file._writer, file._reader)
+        assert await io_thread.run(store.get("k")) is not None
+        await io_thread.run(store.create("m", b"1"))
+        assert (file._writer, file._reader) == own  # it leaves its parent behind once
+        await io_thread.run(store.close())
+
+    assert kept == [of_parent]
+    assert not set(own) & set(of_parent)
+    for side in of_parent:
+        assert side._db is not None
+        assert side._db.execute("SELECT count(*) FROM strands_dapr_session").fetchone()
+        await io_thread.run(side.close())
+
+
 def test_a_fork_leaves_parent_and_child_with_connections_of_their_own(tmp_path: Path) -> None:
     run_script(f"""
         import asyncio, os, threading

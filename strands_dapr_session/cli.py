@@ -16,6 +16,7 @@ from strands_dapr_session.abandoned import read_standing, resume_abandoned
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError, StoredDataError
 from strands_dapr_session.hooks.checks import check_messages
 from strands_dapr_session.hooks.parking import restart
+from strands_dapr_session.hooks.standing import Standing
 from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.past import read_history
@@ -30,7 +31,6 @@ from strands_dapr_session.timeline.timeline import read_timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from strands_dapr_session.hooks.standing import Standing
     from strands_dapr_session.records.records import Record
     from strands_dapr_session.stores.base import StateStore
 
@@ -120,12 +120,10 @@ def _list(store: StateStore, options: argparse.Namespace) -> int:
 def _show(store: StateStore, options: argparse.Namespace) -> int:
     if options.at is not None:
         return _show_past(store, options)
-    roots = _roots(store, options.session, options.root)
-    for standing in _standings(store, options.session):
-        if standing.root_id not in roots:
-            continue
-        journal = Journal(store, standing.session_id, standing.root_id)
+    for root_id in _roots(store, options.session, options.root):
+        journal = Journal(store, options.session, root_id)
         view = io_thread.run_sync(journal.load())
+        standing = Standing.read(view, options.session, root_id)
         scopes = {
             path: [unpack_value(body) for body in scope.messages]
             for path, scope in view.scopes.items()

@@ -104,7 +104,11 @@ def test_a_damaged_session_does_not_hide_the_others(store: str, capsys: pytest.C
     assert third.startswith("c default finished")
     assert said.err == ""
     assert main(["list", "--store", store, "--json"]) == 1
-    assert [each["state"] for each in lines(capsys)] == ["finished", "damaged", "finished"]
+    standings = lines(capsys)
+    assert [each["state"] for each in standings] == ["finished", "damaged", "finished"]
+    assert standings[1].keys() == {"session_id", "state", "error"}
+    assert standings[1]["session_id"] == "b"
+    assert standings[1]["error"].startswith("key 'b/default'")
     assert main(["delete", "b", "--store", store]) == 0
     assert main(["list", "--store", store]) == 0
 
@@ -244,11 +248,62 @@ def test_only_one_of_several_roots_is_shown(store: str, capsys: pytest.CaptureFi
         session_manager=DaprSessionManager("s", store=store),
         callback_handler=None,
     )
-    other("go")
-    assert main(["show", "s", "--root", "other", "--store", store, "--json"]) == 0
+    other("how")
+    where = ["--store", store, "--json"]
+    for command in (["list"], ["show", "s"]):
+        assert main([*command, *where]) == 0
+        assert [(each["root_id"], each["messages"] and each["state"]) for each in lines(capsys)] == [
+            ("default", "finished"),
+            ("other", "finished"),
+        ]
+    for command in ("history", "history --records"):
+        assert main([*command.split(), "s", *where]) == 0
+        assert list(dict.fromkeys(each["root"] for each in lines(capsys))) == ["default", "other"]
+    only = ["--root", "other", *where]
+    assert main(["show", "s", *only]) == 0
+    assert [(each["root_id"], each["messages"][""][0]["content"][0]) for each in lines(capsys)] == [
+        ("other", {"text": "how"})
+    ]
+    assert main(["history", "s", *only]) == 0
+    steps = lines(capsys)
+    assert {each["root"] for each in steps} == {"other"}
+    assert main(["show", "s", "--at", str(steps[-1]["number"]), *only]) == 0
     assert [each["root_id"] for each in lines(capsys)] == ["other"]
-    assert main(["fork", "s", "t", "--store", store]) == 1
+    assert main(["fork", "s", "t", *where]) == 1
     assert "default, other" in capsys.readouterr().err
+    assert main(["fork", "s", "t", *only]) == 0
+    assert lines(capsys) == [{"session": "s", "step": steps[-1]["number"], "new": "t", "messages": 2}]
+    assert main(["list", "--store", store]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["s", "default"],
+        ["s", "other"],
+        ["t", "other"],
+    ]
+
+
+def test_a_step_among_tools_is_shown_with_the_results_that_are_there(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent_on(store, "s", [("step", {}), ("step", {})], "done")("go")
+    assert main(["history", "s", "--store", store]) == 0
+    told = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    at = next(number for number, happened in told if "tool result" in happened)
+    assert main(["show", "s", "--at", at, "--store", store]) == 0
+    title, asked, asking, *results, state = capsys.readouterr().out.splitlines()
+    assert title == f"s default step {at}"
+    assert asked == '    user: [{"text": "go"}]'
+    assert asking.startswith('    assistant: [{"toolUse": ')
+    for number, result in enumerate(results):
+        assert result.startswith(f'    v1c0t{number}: {{"toolUseId": "v1c0t{number}", "status": "success", ')
+    assert results
+    assert state == "    state: {}"
+
+
+def test_what_a_context_manager_put_aside_is_no_conversation(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    forge(store, "s", Spliced("*stash", 0, 0, (pack_value({"reference": "r", "item": "text"}),)))
+    assert main(["show", "s", "--store", store, "--json"]) == 0
+    assert [list(each["messages"]) for each in lines(capsys)] == [[""]]
 
 
 def test_what_is_parked_is_restarted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,13 +320,30 @@ def test_what_is_parked_is_restarted(store: str, capsys: pytest.CaptureFixture[s
 
 def test_agents_of_a_graph_are_shown_below_their_names(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     builder = GraphBuilder()
-    builder.add_node(Agent(model=ScriptedModel(["done"]), callback_handler=None), "a")
+    for name in "ab":
+        builder.add_node(Agent(model=ScriptedModel([f"{name} is done"]), callback_handler=None), name)
+    builder.add_edge("a", "b")
     builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(DaprSessionManager("s", store=store))
     builder.build()("go")
+    of_a = ["  a:", '    user: [{"text": "go"}]', '    assistant: [{"text": "a is done"}]']
     assert main(["show", "s", "--store", store]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
-    assert first.startswith("s g finished (2 messages")
-    assert others == ["  a:", '    user: [{"text": "go"}]', '    assistant: [{"text": "done"}]']
+    first, *of_agents = capsys.readouterr().out.splitlines()
+    assert first.startswith("s g finished (4 messages")
+    assert of_agents[:4] == [*of_a, "  b:"]
+    assert of_agents[5:] == ['    assistant: [{"text": "b is done"}]']
+    assert main(["history", "s", "--store", store]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert any(" a started go; " in line for line in told)
+    assert main(["show", "s", "--at", told[-1].split()[0], "--store", store]) == 0
+    _, *then = capsys.readouterr().out.splitlines()
+    assert then == [*of_a, "    state: {}", *of_agents[3:], "    state: {}"]
+
+
+def test_messages_of_every_agent_are_looked_at(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    forge(store, "s", Spliced("b", 0, 0, (pack_value({"role": "user"}),)))
+    assert main(["show", "s", "--store", store]) == 1
+    assert "a recorded message has no role or no content" in capsys.readouterr().err
 
 
 def test_what_is_said_in_json(store: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,10 +466,27 @@ def test_a_store_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown scheme" in capsys.readouterr().err
 
 
-def test_an_unknown_command() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "dance",
+        "list --at 1",
+        "history s --at 1",
+        "show s --at x",
+        "show s --records",
+        "fork s",
+        "delete s --root r",
+        "restart s --root r",
+        "delete s --at 1",
+        "resume",
+    ],
+)
+def test_what_cannot_be_understood(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["dance"])
+        main(arguments.split())
     assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: strands-dapr-session ")
 
 
 def test_what_is_stored_does_not_speak_to_the_terminal() -> None:

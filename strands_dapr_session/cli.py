@@ -328,12 +328,11 @@ def _short(value: Any) -> str:
 
 def printable(text: str) -> str:
     """Escape what a terminal would take for more than text: control characters, and those that turn text around."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def run() -> NoReturn:
     """Run the command of this process."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the terminal can show
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever the terminal can show, as for standard error
     sys.exit(main())

@@ -18,7 +18,7 @@ from strands.multiagent import GraphBuilder
 
 from strands_dapr_session import DaprSessionManager, io_thread
 from strands_dapr_session.abandoned import Resumed
-from strands_dapr_session.cli import _short, main, printable, run
+from strands_dapr_session.cli import _load, _short, main, printable, run
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.sessions import list_sessions
 from strands_dapr_session.journal.settings import JournalSettings
@@ -371,6 +371,32 @@ def test_records_are_told_without_what_they_do_not_say(store: str, capsys: pytes
     assert [record["commit"] for record in records] == [int(commit) for commit, _, _ in told]
 
 
+def test_what_json_has_no_words_for_is_told_as_python_writes_it(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    content = [{"json": {b"k": (b"x", None)}}]
+    forge(store, "s", Spliced("", 2, 0, (pack_value({"role": "user", "content": content}),)))
+    assert main(["show", "s", "--store", store, "--json"]) == 0
+    (shown,) = lines(capsys)
+    assert shown["messages"][""][2]["content"] == [{"json": {"b'k'": ["b'x'", None]}}]
+
+
+def test_messages_that_answer_tools_name_the_results(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", [("step", {}), ("step", {})], "done")("go")
+    assert main(["history", "s", "--records", "--store", store, "--json"]) == 0
+    said = [body for each in lines(capsys) if each["record"] == "Spliced" for body in each["bodies"]]
+    assert [each["role"] for each in said] == ["user", "assistant", "user", "assistant"]
+    assert said[2]["content"] == {"results": ["v1c0t0", "v1c0t1"]}
+
+
+def test_a_root_that_a_session_has_not_is_named(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agent_on(store, "s", "done")("go")
+    assert main(["show", "s", "--root", "nobody", "--store", store]) == 1
+    assert main(["show", "nobody", "--store", store]) == 1
+    one, none = capsys.readouterr().err.splitlines()
+    assert "there is no 'nobody' in session 's' in memory://" in one
+    assert "there is no session 'nobody' in memory://" in none
+
+
 def test_a_session_is_deleted(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     agent_on(store, "s", "done")("go")
     assert main(["delete", "s", "--store", store]) == 0
@@ -432,6 +458,7 @@ def test_what_builds_agents_is_found_where_the_command_is_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["resume", "agents_of_this_test:Agents.build", "--store", store]) == 0
+    assert _load("agents_of_this_test:Agents.build").__name__ == "build"
 
 
 @pytest.mark.parametrize(
@@ -446,6 +473,7 @@ def test_what_builds_agents_is_found_where_the_command_is_run(
         ["restart", "nobody"],
         ["resume", "nonsense"],
         ["resume", "no.such.module:f"],
+        ["resume", ":loads"],
         ["resume", "json:nothing"],
         ["resume", "json:__name__"],
         ["resume", "json:loads", "--concurrency", "0"],
@@ -499,7 +527,7 @@ def test_long_values_are_cut_and_take_one_line() -> None:
     assert _short("x" * 201) == "x" * 200 + "…"
     assert _short("a\nb") == "a\\nb"
     assert _short("\n" * 201) == "\\n" * 200 + "…"
-    assert _short({"größer": {1: (None, b"x")}}) == '{"größer": {"1": [null, "b\'x\'"]}}'
+    assert _short({"ö": [{b"k": ({b"l": None}, b"x")}]}) == '{"ö": [{"b\'k\'": [{"b\'l\'": null}, "b\'x\'"]}]}'
 
 
 def test_a_terminal_that_cannot_show_a_character_gets_its_name(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,3 +540,14 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_name(store: str, monke
     sys.stdout.flush()
     assert stopped.value.code == 0
     assert b"gr\\xf6\\xdfer" in written.getvalue()
+
+
+def test_output_that_is_no_terminal_needs_nothing(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", written)
+    monkeypatch.setattr(sys, "argv", ["strands-dapr-session", "show", "s", "--store", store])
+    agent_on(store, "s", "größer")("go")
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    assert stopped.value.code == 0
+    assert "größer" in written.getvalue()

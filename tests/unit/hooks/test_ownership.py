@@ -137,7 +137,7 @@ class Scene:
 
 async def test_the_last_records_of_what_has_finished_wait() -> None:
     scene = Scene()
-    last = [status("a"), finished("a")]
+    last: list[Record] = [status("a"), finished("a")]
     await scene.end(*last)
     totals = ("totals", {"usage": {"inputTokens": 7}, "metrics": {"latencyMs": 9}})
     assert scene.kept == [[*last, totals]]

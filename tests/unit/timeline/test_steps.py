@@ -107,7 +107,7 @@ def test_what_a_failed_attempt_is_told_as() -> None:
 
 
 def test_who_it_happened_to_is_said() -> None:
-    records = [
+    records: list[Record] = [
         started("a"),
         Spliced("a", 0, 0, (USER,)),
         Spliced("a", 0, 1, (ASSISTANT,)),
@@ -139,7 +139,7 @@ def test_a_fork_of_something_below_is_none() -> None:
 
 
 def test_an_invocation_began_when_the_note_beside_it_says() -> None:
-    records = [
+    records: list[Record] = [
         started(),
         started("a"),
         started("b"),

@@ -24,7 +24,7 @@ from strands_dapr_session.journal.sessions import list_sessions
 from strands_dapr_session.journal.settings import JournalSettings
 from strands_dapr_session.journal.worker import this_process
 from strands_dapr_session.records.codec import pack_value
-from strands_dapr_session.records.records import Noted, Record, Spliced
+from strands_dapr_session.records.records import Noted, Record, Spliced, ToolFinished
 from strands_dapr_session.stores.locate import open_store
 from strands_dapr_session.testing.model import ScriptedModel
 
@@ -62,11 +62,11 @@ def build(session_id: str) -> Agent:
     raise LookupError(session_id)
 
 
-def forge(store: str, session_id: str, record: Record) -> None:
+def forge(store: str, session_id: str, *records: Record) -> None:
     async def write() -> None:
         journal = Journal(open_store(store), session_id, "default")
         await journal.acquire()
-        await journal.release(record)
+        await journal.release(*records)
 
     io_thread.run_sync(write())
 
@@ -284,19 +284,23 @@ def test_only_one_of_several_roots_is_shown(store: str, capsys: pytest.CaptureFi
 def test_a_step_among_tools_is_shown_with_the_results_that_are_there(
     store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    agent_on(store, "s", [("step", {}), ("step", {})], "done")("go")
+    agent_on(store, "s", "done")("go")
+    asking = [{"toolUse": {"toolUseId": id_, "name": "step", "input": {}}} for id_ in "tu"]
+    result = {"toolUseId": "t", "status": "success", "content": [{"text": "made"}]}
+    forge(
+        store,
+        "s",
+        Spliced("", 2, 0, (pack_value({"role": "assistant", "content": asking}),)),
+        ToolFinished("", "t", pack_value(result)),
+    )
     assert main(["history", "s", "--store", store]) == 0
-    told = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    at = next(number for number, happened in told if "tool result" in happened)
-    assert main(["show", "s", "--at", at, "--store", store]) == 0
-    title, asked, asking, *results, state = capsys.readouterr().out.splitlines()
-    assert title == f"s default step {at}"
-    assert asked == '    user: [{"text": "go"}]'
-    assert asking.startswith('    assistant: [{"toolUse": ')
-    for number, result in enumerate(results):
-        assert result.startswith(f'    v1c0t{number}: {{"toolUseId": "v1c0t{number}", "status": "success", ')
-    assert results
-    assert state == "    state: {}"
+    *_, last = capsys.readouterr().out.splitlines()
+    assert main(["show", "s", "--at", last.split()[0], "--store", store]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        f"    assistant: {json.dumps(asking)}",
+        f"    t: {json.dumps(result)}",
+        "    state: {}",
+    ]
 
 
 def test_what_a_context_manager_put_aside_is_no_conversation(store: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 from strands_dapr_session import telemetry
+from strands_dapr_session.stores.memory import MemoryStore
 
 Points = list[dict[str, Any]]
 
@@ -104,3 +106,44 @@ def test_the_documentation_lists_every_instrument() -> None:
     assert len(made) == 9
     for instrument in made:
         assert f"`{instrument._name}`" in page
+
+
+class Recorder:
+    """Takes the place of a histogram and of a span."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def record(self, value: float, attributes: dict[str, Any]) -> None:
+        self.heard.append((value, attributes))
+
+    def add_event(self, name: str, attributes: dict[str, Any]) -> None:
+        self.heard.append((name, attributes))
+
+
+def measure(recorder: Any, *, fails: bool) -> None:
+    moments = iter((10.0, 12.5))
+    with telemetry.Measured(recorder, lambda: next(moments), MemoryStore()) as attributes:
+        attributes["takeover"] = True
+        if fails:
+            raise LookupError("no")
+
+
+def test_what_is_measured_takes_as_long_as_its_body() -> None:
+    recorder = Recorder()
+    measure(recorder, fails=False)
+    assert recorder.heard == [(2.5, {"store": "memory", "takeover": True})]
+
+
+def test_what_fails_is_measured_too_and_raises() -> None:
+    recorder = Recorder()
+    with pytest.raises(LookupError):
+        measure(recorder, fails=True)
+    assert recorder.heard == [(2.5, {"store": "memory", "takeover": True, "error.type": "LookupError"})]
+
+
+def test_a_mark_is_an_event_of_the_span_that_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(trace, "get_current_span", lambda: recorder)
+    telemetry.mark("resumed", attempt=2)
+    assert recorder.heard == [("strands_dapr_session.resumed", {"attempt": 2})]

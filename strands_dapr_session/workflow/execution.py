@@ -85,8 +85,7 @@ class Execution:
         self._ending: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         self._lock = threading.Lock()
         self._reason: Reason | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Ending] | None = None
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Ending]] | None = None
         self._root: Any = None
         self._has_finished = False
 
@@ -102,24 +101,25 @@ class Execution:
             if self._reason is not None:
                 return
             self._reason = reason
-            loop = self._loop
-        if loop is None:
+            running = self._running
+        if running is None:
             return  # it will see the reason when it begins
         with contextlib.suppress(RuntimeError):  # it has just ended
-            loop.call_soon_threadsafe(self._stop_here)
+            running[0].call_soon_threadsafe(self._stop_here)
 
     def _stop_here(self) -> None:
         """Stop on the agent's loop."""
-        if self._task is None or self._loop is None:
-            return
+        if self._running is None:
+            return  # it has ended
+        loop, task = self._running
         if self._reason == "cancel" and self._root is None:
             return  # what is being built is needed to give up what is recorded of the run; it is not called then
         cancel = getattr(self._root, "cancel", None)
         if self._reason == "cancel" and cancel is not None:
             cancel()
-            self._loop.call_later(_PATIENCE_AFTER_CANCEL, self._task.cancel)
+            loop.call_later(_PATIENCE_AFTER_CANCEL, task.cancel)
         else:
-            self._task.cancel()
+            task.cancel()
 
     # -- in its thread -------------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Execution:
         loop.set_default_executor(tools)
         task = loop.create_task(self._call())
         with self._lock:
-            self._loop, self._task = loop, task
+            self._running = loop, task
             is_stopped = self._reason not in {None, "cancel"}
         if is_stopped:
             task.cancel()
@@ -141,7 +141,7 @@ class Execution:
         if isinstance(ending, Raised) and reason is not None and (reason != "cancel" or self._root is not None):
             ending = Stopped(reason)
         with self._lock:
-            self._loop = None
+            self._running = None
         if ending == Stopped("cancel") and not self._has_finished:
             ending = self._give_up()
         self._ending.set_result(ending)

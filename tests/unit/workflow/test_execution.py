@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from strands import Agent, ToolContext, tool
@@ -290,6 +290,21 @@ async def test_who_is_stopped_before_it_began_is_not_called(agents: Agents) -> N
     execution.stop("drain")
     assert await execution.run() == Stopped("drain")
     assert agents.ran == []
+
+
+async def test_who_has_ended_is_not_stopped_any_more(agents: Agents) -> None:
+    execution = agents.execution("say")
+    assert isinstance(await execution.run(), Finished)
+    execution.stop("drain")
+    execution._stop_here()  # somebody had asked for it in the last moment
+
+
+async def test_a_loop_that_is_closed_before_it_hears_of_it_is_no_error(agents: Agents) -> None:
+    execution = agents.execution("say")
+    loop = asyncio.new_event_loop()
+    loop.close()
+    execution._running = loop, cast("Any", None)
+    execution.stop("drain")
 
 
 async def test_what_an_agent_leaves_running_is_cancelled(agents: Agents) -> None:

@@ -162,7 +162,9 @@ def test_a_session_is_shown(store: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "\u202e" not in shown
     assert "assistant:" in shown
     assert main(["show", "s", "--store", store, "--json"]) == 0
-    (only,) = lines(capsys)
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    only = json.loads(shown)
     assert [each["content"] for each in only["messages"][""]] == [each["content"] for each in agent.messages]
 
 
@@ -368,6 +370,7 @@ def test_records_are_told_without_what_they_do_not_say(store: str, capsys: pytes
     assert "attempt=1" in started
     assert "fingerprint=" not in started
     assert "key=" not in started
+    assert "scope=" not in started
     assert main(["history", "s", "--records", "--store", store, "--json"]) == 0
     records = lines(capsys)
     assert {record["root"] for record in records} == {"default"}

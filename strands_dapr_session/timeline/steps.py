@@ -163,7 +163,7 @@ def _event(record: Record, view: View, key: str) -> StepEvent | None:
 def _spliced(record: Spliced, scope: ScopeView) -> StepEvent | None:
     if not record.drop and not record.bodies:
         return None
-    if record.drop or record.at < len(scope.ordinals):
+    if record.at < len(scope.ordinals):
         return StepEvent("edited", record.scope, f"{record.drop} of them became {len(record.bodies)}")
     roles = ["assistant" if isinstance(b, bytes) and is_from_assistant(b) else "user" for b in record.bodies]
     return StepEvent("messages", record.scope, ", ".join(roles))

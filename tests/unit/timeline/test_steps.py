@@ -169,3 +169,8 @@ def test_a_node_of_which_more_is_recorded_is_told_once(scope: str, path: str) ->
         ("finished", path, "completed"),
         ("finished", "c", "completed"),
     ]
+
+
+def test_nodes_are_not_taken_for_what_is_told_in_the_same_words() -> None:
+    found = told(Spliced("", 0, 0, (USER,)), finished("user"), after=(started("user"),))
+    assert [event.kind for event in found] == ["messages", "finished"]

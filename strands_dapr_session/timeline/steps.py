@@ -184,13 +184,11 @@ def _noted(record: Noted, key: str) -> StepEvent | None:
     return StepEvent(_ENDS[status["state"]], record.scope, _text(status.get("error") or ""))
 
 
-def _beginnings(records: Sequence[Record], key: str) -> Iterator[tuple[str, float]]:
+def _beginnings(records: Sequence[Record], key: str) -> Iterator[tuple[str, float | None]]:
     """Find when invocations of agents began, by their scopes."""
     for record in records:
         if isinstance(record, Noted) and record.kind == STATUS and record.value:
-            began = _status(record, key).get("began")
-            if began is not None:
-                yield record.scope, began
+            yield record.scope, _status(record, key).get("began")
 
 
 def _status(record: Noted, key: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.journal.fork import FORK
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import (
@@ -63,7 +64,13 @@ SAID = (Spliced("", 0, 0, (USER, ASSISTANT)),)
         (started(), (), ("started", "go")),
         (started(prompt={"a": 1}), (), ("started", '{"a": 1}')),
         (started(prompt=["a", "b"]), (), ("started", '["a", "b"]')),
-        (started(prompt=[["a"], ["b"], ["c"]]), (), ("started", '[["a"], ["b"], ["c"]]')),
+        (started(prompt={"a": 1, "b": 2}), (), ("started", '{"a": 1, "b": 2}')),
+        (started(prompt=[[["user", "hi", {}]], 1, 2]), (), ("started", '[[["user", "hi", {}]], 1, 2]')),
+        (started(prompt=[[7], None]), (), ("started", "[[7], null]")),
+        (started(prompt=[7, None]), (), ("started", "[7, null]")),
+        (started(prompt=[[], None]), (), ("started", "")),
+        (started(prompt=[[["user", "hi", {}], ["user", ["a", {"text": "b"}], {}]], None]), (), ("started", "hi\na\nb")),
+        (started(prompt=[[["user", [{"json": {"a": 1}}], {}]], None]), (), ("started", '{"json": {"a": 1}}')),
         (started(), (started(),), ("continued", "go")),
         (started(), (started(), finished()), ("started", "go")),
         (started(id_="j"), (started(),), ("started", "go")),
@@ -103,7 +110,24 @@ def test_what_a_failed_attempt_is_told_as() -> None:
     assert told(Tried("a", "model", 2, error, 17.5, None)) == [
         StepEvent("attempt_failed", "a", "model, attempt 2: Throttled: slow down", 17.5)
     ]
-    assert told(Tried("a", "model", 2, pack_value("no"), 17.5, None))[0].text == "model, attempt 2: no"
+    assert told(Tried("a", "model", 2, pack_value(None), 17.5, None))[0].text == "model, attempt 2: null"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        started(prompt=[[["user", [7], {}]], None]),
+        started(prompt=[[[1, 2, 3]], None]),
+        InvocationStarted("", "i", None, b"\xc1", pack_value(None), 1),
+        Tried("", "model", 2, b"\xc1", 17.5, None),
+        status(state="dancing"),
+        Spliced("", 5, 1, ()),
+    ],
+)
+def test_what_nobody_records_is_damage(record: Record) -> None:
+    with pytest.raises(DamagedDataError) as damaged:
+        told(record)
+    assert damaged.value.key == "s/r"
 
 
 def test_who_it_happened_to_is_said() -> None:

@@ -94,8 +94,10 @@ class CheckpointHooks(HookProvider):
             recording.given = list(event.messages)
         # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
         recording.is_answer = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
-        # Where this process is not sure of what is recorded, the journal will tell what it waits for.
-        if recording.is_answer and recording.status.get("state") != INTERRUPTED and not recording.stale:
+        # Where this process is not sure of what is recorded, the journal will tell what it waits for. And an agent that
+        # was given a snapshot waits for what somebody else recorded.
+        is_repeated = recording.status.get("state") != INTERRUPTED and not strands_compat.has_batch(event.agent)
+        if recording.is_answer and is_repeated and not recording.stale:
             strands_compat.stop_waiting(event.agent, recording.status.get("answers", ()))
 
     async def _begin(self, event: BeforeInvocationEvent) -> None:
@@ -155,6 +157,8 @@ class CheckpointHooks(HookProvider):
         # Thorough: the caller may have changed any message since the last call.
         with recording.lock:
             changes = recording.changes(agent, thorough=True)
+            if recording.is_answer and not invocation.resumed:
+                changes += recording.take_results(strands_compat.batch_of(strands_compat.interrupt_state(agent)))
             # A visit that begins says nothing that the orchestrator's records do not. An attempt, though, must count
             # whatever becomes of it.
             waits = recording.visit is not None and not invocation.resumed

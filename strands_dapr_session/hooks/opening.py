@@ -103,7 +103,10 @@ def _open_call(
         return None
     if last is None or last.finished:
         owed.refuse_new(recording.name)
-        return _new(recording, key, prompt)
+        invocation = _new(recording, key, prompt)
+        if recording.is_answer:  # to what somebody else asked: the agent was given a snapshot
+            invocation.answers = _answers(recording, agent)
+        return invocation
     if key is not None and last.key == key:
         _require_same(unpack_prompt(last.prompt)[0], recording.given, key, "is unfinished")
     if recording.status.get("state") == INTERRUPTED and not recording.owed:

@@ -15,15 +15,16 @@ from strands_dapr_session.hooks.gate import Gate
 from strands_dapr_session.hooks.invocation import STATUS, tool_use_ids
 from strands_dapr_session.hooks.stash import Stashed
 from strands_dapr_session.hooks.transcript import Transcript
-from strands_dapr_session.records.codec import unpack_value
-from strands_dapr_session.records.records import Noted
+from strands_dapr_session.records.codec import pack_value, unpack_value
+from strands_dapr_session.records.records import Noted, ToolFinished
 from strands_dapr_session.records.view import KEPT_FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from strands import Agent
     from strands.types.content import Message, Messages
+    from strands.types.tools import ToolResult
 
     from strands_dapr_session.hooks.invocation import Invocation, ToContinue
     from strands_dapr_session.hooks.ownership import Found, Ownership
@@ -186,6 +187,13 @@ class Recording:
             self.admitted.clear()
             self.structured.clear()
         return [*edits, *documents, *self.stashed.changes()]
+
+    def take_results(self, results: Iterable[ToolResult]) -> list[Record]:
+        """Record results of the open batch that this session did not see: the agent was given them with a snapshot."""
+        left = [each for each in results if each["toolUseId"] in set(self.batch) - self.ambiguous]
+        packed = {each["toolUseId"]: pack_value(each, path="toolResult") for each in left}
+        self.results.update(packed)
+        return [ToolFinished(self.scope, tool_use_id, result) for tool_use_id, result in packed.items()]
 
     def doubts(self, scope: ScopeView) -> set[str]:
         """List the tools of the open batch that may have run, and have no result."""

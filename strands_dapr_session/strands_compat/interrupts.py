@@ -86,6 +86,12 @@ def batch_of(state: Mapping[str, Any]) -> list[ToolResult]:
     return list(state.get("context", {}).get("tool_results", []))
 
 
+def has_batch(agent: Agent) -> bool:
+    """Tell whether the interrupt state of an agent carries a half-finished batch."""
+    state = interrupt_state(agent)
+    return state.get("pending_tool_execution") is not None or "tool_use_message" in state["context"]
+
+
 def sort_batch(agent: Agent, order: Sequence[str]) -> None:
     """Sort the results that the interrupt state of an agent carries for its half-finished batch.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from strands_dapr_session.errors import DamagedDataError
 from strands_dapr_session.hooks.checks import read_prompt, read_status
 from strands_dapr_session.hooks.invocation import FAILED, INTERRUPTED, PARKED, RUNNING, STATUS
 from strands_dapr_session.hooks.stash import is_stash
@@ -203,20 +202,21 @@ def _prompt(packed: bytes, key: str) -> str:
     if not isinstance(prompt, list) or len(prompt) != len(("asked", "after hooks")) or not _is_asked(prompt[0]):
         return _text(prompt)  # the task of an orchestrator
     _, messages = read_prompt(packed, key=key)
-    return "\n".join(_text(block.get("text", block)) for message in messages for block in _blocks(message, key))
+    return "\n".join(_said(block) for message in messages for block in _blocks(message))
 
 
 def _is_asked(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, list) for each in value)
 
 
-def _blocks(message: Any, key: str) -> list[dict[str, Any]]:
+def _blocks(message: Any) -> list[Any]:
     content = message["content"]
-    if isinstance(content, str):
-        return [{"text": content}]
-    if not all(isinstance(block, (dict, str)) for block in content):
-        raise DamagedDataError(key, "a recorded prompt is none")
-    return [block if isinstance(block, dict) else {"text": block} for block in content]
+    return [content] if isinstance(content, str) else content
+
+
+def _said(block: Any) -> str:
+    """Read a block of a message; models of users' own may take texts for blocks."""
+    return _text(block.get("text", block) if isinstance(block, dict) else block)
 
 
 def _texts(packed: bytes, key: str, between: str) -> str:

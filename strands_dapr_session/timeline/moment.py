@@ -83,9 +83,9 @@ def _is_agent(scope: ScopeView) -> bool:
 
 
 def _agent(scope: ScopeView, key: str) -> AgentMoment:
-    messages = unpack_values(list(scope.messages), key=key)
+    messages = unpack_values(scope.messages, key=key)
     check_messages(messages, key=key)
-    results = unpack_values(list(scope.results.values()), key=key)
+    results = unpack_values(scope.results.values(), key=key)
     check_tool_results(results, key=key)
     return AgentMoment(
         scope.path,

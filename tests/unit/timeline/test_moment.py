@@ -48,7 +48,7 @@ def test_results_and_documents_are_those_of_the_agent() -> None:
         DocumentSet("", "conversation_manager_state", pack_value({"removed": 3})),
     )
     moment = Moment("s", "r", 7, agents_of(view, "s/r")).agent
-    assert moment.tool_results == [RESULT]
+    assert moment.tool_results == [RESULT]  # type: ignore[comparison-overlap]
     assert (moment.state, moment.conversation_manager_state) == ({}, {"removed": 3})
 
 

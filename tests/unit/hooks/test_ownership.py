@@ -50,6 +50,10 @@ def found_of(*scopes: str) -> tuple[Found, View]:
     return found, view
 
 
+def test_before_anything_is_read_there_is_nothing() -> None:
+    assert not Found().take("a").scopes
+
+
 def test_a_part_gets_what_was_read_once() -> None:
     found, view = found_of("", "a", "b")
     assert not found.has_taken("a")
@@ -107,6 +111,10 @@ def test_a_part_that_begins_again_gets_what_was_read_anew_and_others_do_not() ->
 )
 def test_a_part_is_owed_the_visit_that_is_unfinished(records: list[Record], *, is_it: bool) -> None:
     assert is_owed(view_of(*records), "a", "v", key="s/r") is is_it
+
+
+def test_what_says_nothing_of_its_visit_is_not_owed() -> None:
+    assert not is_owed(view_of(started("a")), "a", None, key="s/r")
 
 
 # -- a part of something ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,30 +76,72 @@ async def test_writes_that_wait_share_a_transaction_and_keep_their_outcomes(stor
     assert isinstance(outcomes[0], KeyConflict)
     assert outcomes[1:] == [None] * 200
     assert rows(store) == 201
-    assert len(transactions) < 20
+    assert 0 < len(transactions) < 20
+
+
+Verb = Callable[[], Coroutine[Any, Any, object]]
+
+
+async def in_one_group(work: Callable[[Any], Coroutine[Any, Any, object]], *verbs: Verb) -> list[object]:
+    """Have a side of a file do several things at once, which wait until it has done something else."""
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    def occupy(_: sqlite3.Connection) -> None:
+        is_busy.set()
+        assert may_go_on.wait(30)
+
+    async def together() -> list[object]:
+        occupied = asyncio.ensure_future(work(occupy))
+        while not is_busy.is_set():  # noqa: ASYNC110 - it is another thread's
+            await asyncio.sleep(0.001)
+        waiting = [asyncio.ensure_future(verb()) for verb in verbs]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        may_go_on.set()
+        await occupied
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    return await io_thread.run(together())
+
+
+def broken(_: sqlite3.Connection) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 async def test_a_group_that_fails_fails_as_a_whole(store: SqliteStore) -> None:
-    def broken(_: sqlite3.Connection) -> None:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    async def together() -> tuple[object, object, object]:
-        return await asyncio.gather(
-            store.create("first", b"1"), store._file.write(broken), store.create("second", b"2"), return_exceptions=True
-        )
-
-    first, _, second = await io_thread.run(together())
-    assert isinstance(first, OutcomeUnknown) == isinstance(second, OutcomeUnknown)
-    assert rows(store) == (0 if isinstance(first, OutcomeUnknown) else 2)
+    first, failed, second = await in_one_group(
+        store._file.write,
+        lambda: store.create("first", b"1"),
+        lambda: store._file.write(broken),
+        lambda: store.create("second", b"2"),
+    )
+    assert isinstance(first, OutcomeUnknown)
+    assert isinstance(failed, sqlite3.OperationalError)
+    assert isinstance(second, OutcomeUnknown)
+    assert rows(store) == 0
     await io_thread.run(store.create("third", b"3"))
+    assert rows(store) == 1
+
+
+async def test_a_read_that_fails_fails_alone(store: SqliteStore) -> None:
+    await io_thread.run(store.create("k", b"1"))
+    first, failed, second = await in_one_group(
+        store._file.read,
+        lambda: store.get("k"),
+        lambda: store._file.read(broken),
+        lambda: store.get("k"),
+    )
+    assert isinstance(failed, sqlite3.OperationalError)
+    assert [getattr(each, "value", each) for each in (first, second)] == [b"1", b"1"]
 
 
 async def test_full_is_the_default_and_normal_a_choice(store: SqliteStore, other: SqliteStore) -> None:
-    async def level(of: SqliteStore) -> int:
-        return int(await of._file.write(lambda db: db.execute("PRAGMA synchronous").fetchone()[0]))
+    async def levels(of: SqliteStore) -> list[int]:
+        names = ("synchronous", "fullfsync")
+        return await of._file.write(lambda db: [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
 
-    assert await io_thread.run(level(other)) == 2
-    assert await io_thread.run(level(store)) == 1
+    assert await io_thread.run(levels(other)) == [2, 1]
+    assert await io_thread.run(levels(store)) == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -313,13 +356,14 @@ async def test_what_is_closed_leaves_no_connection_and_is_opened_again(store: Sq
     assert await io_thread.run(store.get("k")) is not None
 
 
-async def test_no_connection_is_open_when_a_process_forks(store: SqliteStore) -> None:
+async def test_no_connection_is_open_when_a_process_forks(store: SqliteStore, other: SqliteStore) -> None:
     await io_thread.run(store.create("k", b"1"))
-    await io_thread.run(store.get("k"))
-    sides = (store._file._writer, store._file._reader)
+    for each in (store, other):
+        await io_thread.run(each.get("k"))
+    sides = (store._file._writer, store._file._reader, other._file._writer, other._file._reader)
     file_module._before_fork()
     try:
-        assert [side._db for side in sides] == [None, None]
+        assert [side._db for side in sides] == [None] * 4
         assert all(side._in_use.locked() for side in sides)
         writing = asyncio.ensure_future(io_thread.run(store.create("l", b"1")))
         for _ in range(3):

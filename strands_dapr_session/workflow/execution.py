@@ -31,6 +31,9 @@ Reason: TypeAlias = Literal["cancel", "drain", "lost"]
 _PATIENCE_AFTER_CANCEL = 2.0
 """Seconds that an agent has to stop by itself at a safe point when its run is cancelled."""
 
+_UNTIL_CANCELLED_AGAIN = 2.0
+"""Seconds until a task that was cancelled, and has not ended, is cancelled once more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -117,9 +120,9 @@ class Execution:
         cancel = getattr(self._root, "cancel", None)
         if self._reason == "cancel" and cancel is not None:
             cancel()
-            loop.call_later(_PATIENCE_AFTER_CANCEL, task.cancel)
+            loop.call_later(_PATIENCE_AFTER_CANCEL, _cancel, loop, task)
         else:
-            task.cancel()
+            _cancel(loop, task)
 
     # -- in its thread -------------------------------------------------------------------------------------------
 
@@ -218,6 +221,17 @@ def check_root(root: Any, request: Any) -> None:
         raise ConfigurationError(
             f"{what} one of the session {manager.session_id!r}, but was called for {request.session_id!r}"
         )
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended.
+
+    Graphs read the events of their nodes with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+    comes together with an event.
+    """
+    if not task.done():
+        task.cancel()
+        loop.call_later(_UNTIL_CANCELLED_AGAIN, _cancel, loop, task)
 
 
 def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:

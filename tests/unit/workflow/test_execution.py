@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -168,21 +169,17 @@ class Agents:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.has_begun, self.may_end, self.left = threading.Event(), threading.Event(), threading.Event()
-        self.minds = True
         self.ran: list[str] = []
+        self.in_graph = False
 
-    def build(self, session_id: str) -> Agent:
+    def build(self, session_id: str) -> Any:
         @tool
         async def work() -> str:
             """Work."""
             self.ran.append("work")
             self.has_begun.set()
-            while not self.may_end.is_set():
-                try:
-                    await asyncio.sleep(0.01)
-                except asyncio.CancelledError:
-                    if self.minds:
-                        raise
+            while not self.may_end.is_set():  # noqa: ASYNC110 - it is set by another thread
+                await asyncio.sleep(0.01)
             return "worked"
 
         @tool
@@ -219,7 +216,11 @@ class Agents:
         }
         manager = DaprSessionManager(session_id, store=self.store, on_busy="raise")
         tools = [work, labour, leave, ask]
-        return Agent(model=ScriptedModel(script), tools=tools, session_manager=manager, callback_handler=None)
+        if not self.in_graph:
+            return Agent(model=ScriptedModel(script), tools=tools, session_manager=manager, callback_handler=None)
+        builder = GraphBuilder()
+        builder.add_node(Agent(model=ScriptedModel(script), tools=tools, callback_handler=None), "a")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
 
     def execution(self, prompt: str, name: str | None = None, questions: tuple[Any, ...] = ()) -> Execution:
         async def prepare(_: Any) -> tuple[Any, ...]:
@@ -295,8 +296,88 @@ async def test_who_is_stopped_before_it_began_is_not_called(agents: Agents) -> N
 async def test_who_has_ended_is_not_stopped_any_more(agents: Agents) -> None:
     execution = agents.execution("say")
     assert isinstance(await execution.run(), Finished)
-    execution.stop("drain")
+    execution.stop("cancel")
     execution._stop_here()  # somebody had asked for it in the last moment
+
+
+async def test_what_is_not_cancelled_is_stopped_while_it_is_built() -> None:
+    is_building = threading.Event()
+
+    async def build(_: str) -> Any:
+        is_building.set()
+        await asyncio.Event().wait()
+
+    execution = Scene().execution("first", build=build)
+    ending = asyncio.ensure_future(execution.run())
+    await asyncio.to_thread(is_building.wait)
+    execution.stop("drain")
+    assert await ending == Stopped("drain")
+
+
+async def test_a_graph_is_stopped_where_it_is_and_given_up(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.workflow.execution._UNTIL_CANCELLED_AGAIN", 0.05)
+    agents.in_graph = True
+    execution, ending = await agents.begin("work")
+    execution.stop("cancel")
+    assert await ending == Stopped("cancel")
+    assert isinstance(await agents.execution("say").run(), Finished)
+    assert agents.ran == ["work"]
+
+
+async def test_what_loses_a_cancellation_is_cancelled_again(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strands_dapr_session.workflow.execution._UNTIL_CANCELLED_AGAIN", 0.01)
+    lost: list[str] = []
+
+    async def prepare(_: Any) -> tuple[Any, ...]:
+        while True:
+            agents.has_begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if len(lost) == 2:
+                    raise
+                lost.append("as by `asyncio.wait_for` before Python 3.12")
+
+    execution = agents.execution("say")
+    execution._prepare = prepare
+    ending = asyncio.ensure_future(execution.run())
+    await asyncio.to_thread(agents.has_begun.wait, 60)
+    execution.stop("drain")
+    assert await asyncio.wait_for(ending, 30) == Stopped("drain")
+    assert len(lost) == 2
+
+
+async def test_what_has_its_end_when_it_is_stopped_keeps_it(agents: Agents) -> None:
+    async def prepare(_: Any) -> tuple[Any, ...]:
+        execution.stop("drain")
+        return ({"id": "i"},)
+
+    execution = agents.execution("say")
+    execution._prepare = prepare
+    assert await execution.run() == Asking(({"id": "i"},))
+
+
+async def test_tools_that_wait_for_a_thread_do_not_run_behind_the_end(agents: Agents) -> None:
+    asking: Any = [("labour", {})] * 40
+    build = agents.build
+
+    def build_asking(session_id: str) -> Any:
+        agent = build(session_id)
+        agent.model = ScriptedModel([asking, "done"])
+        return agent
+
+    execution = agents.execution("labour", "many")
+    execution._build = build_asking
+    ending = asyncio.ensure_future(execution.run())
+    threads = min(32, (os.cpu_count() or 1) + 4)  # as `ThreadPoolExecutor` has
+    while len(agents.ran) < threads:  # noqa: ASYNC110 - it is a plain list
+        await asyncio.sleep(0.001)
+    execution.stop("drain")
+    assert await ending == Stopped("drain")
+    agents.may_end.set()
+    (thread,) = [each for each in threading.enumerate() if each.name == "strands-run many"]
+    await asyncio.to_thread(thread.join, 30)
+    assert len(agents.ran) == threads
 
 
 async def test_a_loop_that_is_closed_before_it_hears_of_it_is_no_error(agents: Agents) -> None:

@@ -22,7 +22,7 @@ from strands_dapr_session import io_thread, strands_compat
 from strands_dapr_session.errors import ConfigurationError, DurableSessionError
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.ending import EndOfCall, beginning, conclude, is_being_cancelled
-from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, tool_use_ids
+from strands_dapr_session.hooks.invocation import INTERRUPTED, INVOCATION_ID, RUNNING, copy_messages, tool_use_ids
 from strands_dapr_session.hooks.opening import open_invocation
 from strands_dapr_session.hooks.parking import last_words
 from strands_dapr_session.hooks.results import complete_result
@@ -90,8 +90,11 @@ class CheckpointHooks(HookProvider):
         recording.replay = recording.replayed = recording.handed_out = None
         if recording.to_continue is not None and not recording.to_continue.is_same_call(event.agent):
             recording.to_continue = None
+        given = list(event.messages)
         if recording.to_continue is None:
-            recording.given = list(event.messages)
+            recording.given = given
+        # Hooks and conversation managers edit messages where they are. A caller who says it again must say the same.
+        event.messages = copy_messages(given)
         # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
         recording.is_answer = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
         # Where this process is not sure of what is recorded, the journal will tell what it waits for. And an agent that
@@ -271,14 +274,11 @@ class CheckpointHooks(HookProvider):
             await self._outside(recording, event.agent, event.message)
             return
         await recording.check()
-        is_answer = event.message["role"] == "assistant"
-        if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):
-            return  # most likely the last one: it is recorded with whatever comes next, in one commit with the end
-        if not is_answer and (invocation.ends or invocation.stop is not None):
-            return  # nothing follows but the end, and nothing else would tell that the model is not to be asked again
-        # What a conversation manager did before the model was asked goes with the answer. Without one it is not
-        # recorded: the manager does it again, to what it was done to before, when the model is asked again.
-        thorough = is_answer and strands_compat.edits_history_midway(event.agent)
+        if _waits(recording, event.agent, event.message):
+            return
+        # What a conversation manager or a hook did before the model was asked goes with the answer. Without one it is
+        # not recorded: they do it again, to what it was done to before, when the model is asked again.
+        thorough = strands_compat.edits_history_midway(event.agent)
         await recording.stashed.look(event.agent, event.message)
         self._record(recording, event.agent, thorough=thorough, is_of_user=event.message["role"] == "user")
 
@@ -303,12 +303,15 @@ class CheckpointHooks(HookProvider):
         recording = self._recordings.find(event.agent)
         if recording is None or recording.invocation is None:
             return
+        if not strands_compat.may_be_reentered(event.agent):
+            recording.invocation.progress.count_discarded(strands_compat.usage_of_call(event.agent))
         await recording.check()
 
     def _after_model(self, event: AfterModelCallEvent) -> None:
         recording = self._recordings.find(event.agent)
         if recording is not None and recording.invocation is not None and event.stop_response is not None:
             recording.invocation.is_cut_off = event.stop_response.stop_reason == "max_tokens"
+            recording.invocation.is_over = event.stop_response.stop_reason != "tool_use"
 
     # -- what Strands calls directly -----------------------------------------------------------------------------
 
@@ -358,6 +361,23 @@ class CheckpointHooks(HookProvider):
         except DurableSessionError as error:
             recording.fail(error)
             raise
+
+
+def _waits(recording: Recording, agent: Agent, message: Message) -> bool:
+    """Tell whether a message that was just added is recorded with whatever comes next.
+
+    That is most likely the end of the invocation, which an answer must not come before. If it is not: Strands forces
+    the model to make structured output of its answer, and the next process would not, were it to begin there.
+    """
+    invocation = recording.running
+    is_forced = strands_compat.wants_structured_output(agent) and recording.holds_back_answer(agent, message)
+    if message["role"] != "assistant":
+        # Behind the end of a turn nothing would tell that the model is not to be asked again.
+        is_end = invocation.ends or invocation.stop is not None
+        return is_end or is_forced or recording.holds_final_answer(message)
+    if invocation.is_over or not tool_use_ids(message):
+        return True
+    return is_forced and strands_compat.asks_for_structured_output_only(agent, message)
 
 
 def _are_known(records: Iterable[Record], invocation: Invocation) -> bool:

@@ -79,7 +79,7 @@ def _last_records(recording: Recording, agent: Agent, result: AgentResult | None
     if result.stop_reason == "interrupt" or _still_waits(agent, result):
         if invocation.reinjected:
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
-            strands_compat.sort_batch(agent, invocation.in_order(recording.batch))
+            strands_compat.sort_batch(agent, invocation.in_order(recording.batch_as_answered))
         completed = strands_compat.batch_of(strands_compat.interrupt_state(agent))
         invocation.settled = tuple(each["toolUseId"] for each in completed)
         invocation.asking = [

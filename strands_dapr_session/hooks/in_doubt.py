@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from strands.tools import PythonAgentTool
 
+from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from strands.hooks import BeforeToolCallEvent
     from strands.types.tools import AgentTool, ToolResult, ToolUse
+
+    from strands_dapr_session.hooks.settings import Settings
 
 Reconcile = Callable[["ToolUse"], Any | Awaitable[Any]]
 """Finds out what became of a call: returns its result (a `ToolResult`, a string, or a value that JSON knows), or None
@@ -41,6 +45,9 @@ INTERRUPT_NAME: Final = "strands_dapr_session.in_doubt"
 """Name of the interrupt that ``ask`` raises. Answer ``"rerun"``, ``"skip"``, or ``{"result": ...}``."""
 
 _ATTRIBUTE: Final = "__strands_dapr_session_in_doubt__"
+
+_offered: Final[ContextVar[AgentTool | None]] = ContextVar("strands_dapr_session_offered", default=None)
+"""The tool that the call of this context asks for. Hooks may choose another one."""
 
 T = TypeVar("T")
 
@@ -100,6 +107,17 @@ def policy_of(tool: AgentTool | None, name: str, by_name: Mapping[str, InDoubtPo
     if name in by_name:
         return by_name[name]
     return getattr(tool, _ATTRIBUTE, default)
+
+
+def note_offered(event: BeforeToolCallEvent) -> None:
+    """Remember which tool is asked for, before any hook has chosen another one."""
+    _offered.set(event.selected_tool)
+
+
+def policy_of_call(event: BeforeToolCallEvent, settings: Settings) -> Any:
+    """Choose the policy of the tool that will run, after every hook had its say."""
+    tool = strands_compat.tool_to_run(event, _offered.get())
+    return policy_of(tool, event.tool_use["name"], settings.in_doubt, settings.in_doubt_default)
 
 
 async def settle(event: BeforeToolCallEvent, policy: InDoubtPolicy) -> bool:

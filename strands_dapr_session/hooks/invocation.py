@@ -26,6 +26,9 @@ STATUS: Final = "status"
 
 _BATCHES: Final = "batches"
 
+_DEEPEST_EDIT: Final = 8
+"""Levels of a message that are copied: down to the items of a tool's result. A value may hold itself."""
+
 RUNNING: Final = "running"
 INTERRUPTED: Final = "interrupted"
 FAILED: Final = "failed"
@@ -73,6 +76,16 @@ class Progress:
     def end_call(self, *, is_open: bool) -> None:
         """Begin to count for the next call, which will first finish the batch that is open, if one is."""
         self.asked = {**self.usage, _BATCHES: self.batches - is_open}
+
+    def count_discarded(self, usage: Mapping[str, int]) -> None:
+        """Count the tokens of answers that became no message, since a hook had the model asked again.
+
+        Args:
+            usage: What Strands has counted in this call so far, if it counts such answers: not before 1.6x.
+        """
+        known = self.usage_of_call
+        for name, count in usage.items():
+            self.usage[name] = self.usage.get(name, 0) + max(0, count - known.get(name, 0))
 
     @property
     def usage_of_call(self) -> dict[str, int]:
@@ -125,6 +138,8 @@ class Invocation:
         stop: A tool of the open batch asked to stop when the batch is done; see `strands_compat.will_stop`.
         ends: A hook said that the turn ends with the batch that is done.
         is_cut_off: The model's last answer was cut off at the limit of its tokens.
+        is_over: Nothing follows the model's last answer, whatever it holds: Strands runs no tools for one that a filter
+            has stopped, for example. Were it recorded before the end, the next process would run them.
         result: What its caller is about to get.
         calls: The `invocation_state` of each call of the agent that is under way. Strands allows more than one at a
             time on request; they run as one invocation, from the beginning of the first to the end of the last.
@@ -151,6 +166,7 @@ class Invocation:
     stop: dict[str, Any] | None = None
     ends: bool = False
     is_cut_off: bool = False
+    is_over: bool = False
     result: AgentResult | None = None
     calls: list[Any] = field(default_factory=list)
 
@@ -162,6 +178,8 @@ class Invocation:
             details["settled"] = list(self.settled)
         if self.is_cut_off:
             details["cut_off"] = True
+        if self.is_over:
+            details["over"] = True
         if self.asking:
             details["asking"] = list(self.asking)
         if self.stop is not None:
@@ -176,10 +194,14 @@ class Invocation:
         self.result = None  # it was that of the prompt before: a hook may yet raise where no event tells of it
         self.settled = ()
         self.asking.clear()
-        self.stop, self.ends = None, False
+        self.stop, self.ends, self.is_over = None, False, False
 
     def in_order(self, batch: list[str]) -> list[str]:
-        """Sort the tool calls of the open batch as an uninterrupted run has their results in its message."""
+        """Sort the tool calls of the open batch as an uninterrupted run has their results in its message.
+
+        Args:
+            batch: The calls, those first that Strands answers before any tool runs; see `Recording.batch_as_answered`.
+        """
         first = [tool_use_id for tool_use_id in self.settled if tool_use_id in batch]
         return [*first, *(tool_use_id for tool_use_id in batch if tool_use_id not in first)]
 
@@ -210,6 +232,19 @@ def as_messages(prompt: Any) -> Messages | None:
     if all("role" in each and "content" in each for each in prompt):
         return prompt
     return [{"role": "user", "content": prompt}]
+
+
+def copy_messages(messages: Messages) -> Messages:
+    """Copy messages as far as anybody may edit them where they are: their lists and dictionaries."""
+    return [_copy(message, _DEEPEST_EDIT) for message in messages]
+
+
+def _copy(value: Any, levels: int) -> Any:
+    if levels and type(value) is dict:
+        return {name: _copy(item, levels - 1) for name, item in value.items()}
+    if levels and type(value) is list:
+        return [_copy(item, levels - 1) for item in value]
+    return value
 
 
 def pack_prompt(asked: list[Any], effective: Messages) -> bytes:

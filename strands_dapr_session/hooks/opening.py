@@ -233,7 +233,8 @@ def _has_answer(recording: Recording, last: InvocationView) -> bool:
     _, prompt = unpack_prompt(last.prompt)
     message = recording.transcript.last
     has_begun = Progress.read(recording.documents.recorded(PROGRESS)).messages > len(prompt)
-    return has_begun and message is not None and message["role"] == "assistant" and not recording.batch
+    asks = bool(recording.batch) and "over" not in recording.status
+    return has_begun and message is not None and message["role"] == "assistant" and not asks
 
 
 def _require_same(asked: list[Any], given: Messages, key: str, how: str) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from strands_dapr_session.hooks.ownership import Found, Ownership
     from strands_dapr_session.hooks.settings import Settings
     from strands_dapr_session.journal.journal import Journal
-    from strands_dapr_session.records.records import Record, Tried
+    from strands_dapr_session.records.records import Record, Spliced, Tried
     from strands_dapr_session.records.view import FinishedInvocation, ScopeView
 
 MODEL_CALL: Final = "model"
@@ -143,6 +143,15 @@ class Recording:
         return tool_use_ids(last) if last is not None and last["role"] == "assistant" else []
 
     @property
+    def batch_as_answered(self) -> list[str]:
+        """The batch, but for those calls first that name no tool: Strands answers them before it runs the others."""
+        last = self.transcript.last
+        if not self.batch or last is None:
+            return []
+        calls = [block["toolUse"] for block in last["content"] if "toolUse" in block]
+        return [call["toolUseId"] for call in sorted(calls, key=strands_compat.names_a_tool)]
+
+    @property
     def ambiguous(self) -> set[str]:
         """The ids that several calls of the batch share, as some models give them.
 
@@ -195,6 +204,12 @@ class Recording:
         self.results.update(packed)
         return [ToolFinished(self.scope, tool_use_id, result) for tool_use_id, result in packed.items()]
 
+    def edits(self, agent: Agent) -> list[Spliced]:
+        """List what a tool and hooks made of the messages, for the record of the tool's result."""
+        if strands_compat.edits_history_midway(agent):
+            return self.transcript.edited(agent.messages)
+        return self.transcript.amended(agent.messages)
+
     def doubts(self, scope: ScopeView) -> set[str]:
         """List the tools of the open batch that may have run, and have no result."""
         return set(scope.started).difference(self.status.get("asking", ()))
@@ -202,6 +217,11 @@ class Recording:
     def holds_final_answer(self, message: Message) -> bool:
         """Tell whether a message holds the result of structured output, which ends the invocation."""
         return any(block.get("toolResult", {}).get("toolUseId") in self.structured for block in message["content"])
+
+    def holds_back_answer(self, agent: Agent, message: Message) -> bool:
+        """Tell whether an answer of the model that is not recorded yet precedes a message that was just added."""
+        added = [each for each in self.transcript.behind(agent.messages) if each is not message]
+        return any(each["role"] == "assistant" for each in added)
 
     def put_back(self, agent: Agent) -> None:
         """Give the agent its held message back, in its place, and take Strands' answer to it away."""

@@ -19,14 +19,15 @@ from strands.hooks.registry import HookOrder
 from strands_dapr_session import strands_compat, telemetry
 from strands_dapr_session.errors import ConfigurationError
 from strands_dapr_session.hooks.checks import check_messages, read_result
-from strands_dapr_session.hooks.in_doubt import policy_of, settle
+from strands_dapr_session.hooks.in_doubt import policy_of_call, settle
 from strands_dapr_session.hooks.invocation import calls_in
 from strands_dapr_session.hooks.restore import restore_agent
 from strands_dapr_session.records.codec import unpack_value
-from strands_dapr_session.strands_compat import LAST
+from strands_dapr_session.strands_compat import LAST, LATE
 
 if TYPE_CHECKING:
     from strands.hooks import HookRegistry
+    from strands.types.content import ContentBlock, Message
 
     from strands_dapr_session.hooks.recording import Recording, Recordings
     from strands_dapr_session.records.view import FinishedInvocation
@@ -52,7 +53,9 @@ class ResumeHook(HookProvider):
         registry.add_callback(AgentInitializedEvent, self._restore)
         registry.add_callback(BeforeInvocationEvent, self._reinject, order=LAST)
         registry.add_callback(MessageAddedEvent, self._tidy_message, order=HookOrder.SDK_FIRST)
-        registry.add_callback(BeforeToolCallEvent, self._before_tool, order=HookOrder.SDK_FIRST)
+        registry.add_callback(BeforeToolCallEvent, self._let_call_tools, order=HookOrder.SDK_FIRST)
+        # Late: hooks choose which tool runs, and what it is given.
+        registry.add_callback(BeforeToolCallEvent, self._settle, order=LATE)
         registry.add_callback(AfterInvocationEvent, self._end, order=LAST)
 
     def _restore(self, event: AgentInitializedEvent) -> None:
@@ -105,7 +108,7 @@ class ResumeHook(HookProvider):
             strands_compat.reactivate_answers(event.agent)
             event.messages = invocation.prompt[invocation.progress.messages :]
             return
-        order = invocation.in_order(recording.batch)
+        order = invocation.in_order(recording.batch_as_answered)
         recorded = [recording.results[id_] for id_ in order if id_ in recording.results]
         results = [unpack_value(result, key=recording.name) for result in recorded]
         state = strands_compat.half_finished_batch(
@@ -141,30 +144,27 @@ class ResumeHook(HookProvider):
         invocation = recording.invocation
         if invocation is not None and invocation.reinjected and event.message["role"] == "user":
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
-            order = invocation.in_order(recording.batch)
-            position = {tool_use_id: index for index, tool_use_id in enumerate(order)}
-            event.message["content"].sort(
-                key=lambda block: position.get(block.get("toolResult", {}).get("toolUseId", ""), len(position))
-            )
+            _sort_results(event.message, invocation.in_order(recording.batch_as_answered))
             invocation.reinjected = False
 
-    async def _before_tool(self, event: BeforeToolCallEvent) -> None:
-        """Decide about calls that may have run already."""
+    def _let_call_tools(self, event: BeforeToolCallEvent) -> None:
+        """Let tools call others directly, now that the event loop has taken the batch: an interrupted agent may not."""
         recording = self._recordings.find(event.agent)
-        if recording is None or recording.invocation is None:
+        if recording is None or recording.invocation is None or not recording.invocation.reinjected:
             return
-        if recording.invocation.reinjected:
-            # The event loop has taken the batch. Until now the agent counted as interrupted, and would have refused
-            # direct tool calls from inside its tools.
-            state = strands_compat.interrupt_state(event.agent)
-            if state["activated"]:
-                strands_compat.load(event.agent, {"interrupt_state": strands_compat.without_batch(state)})
+        state = strands_compat.interrupt_state(event.agent)
+        if state["activated"]:
+            strands_compat.load(event.agent, {"interrupt_state": strands_compat.without_batch(state)})
+
+    async def _settle(self, event: BeforeToolCallEvent) -> None:
+        """Decide about a call that may have run already, unless a hook has cancelled it."""
+        recording = self._recordings.find(event.agent)
         tool_use_id = str(event.tool_use["toolUseId"])
-        if tool_use_id not in recording.in_doubt:
+        if recording is None or recording.invocation is None or tool_use_id not in recording.in_doubt:
             return
-        settings = recording.settings
-        name = event.tool_use["name"]
-        policy = policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default)
+        if event.cancel_tool:
+            return
+        policy = policy_of_call(event, recording.settings)
         if await settle(event, policy) and tool_use_id not in recording.ambiguous:
             recording.in_doubt.discard(tool_use_id)
 
@@ -195,3 +195,16 @@ class ResumeHook(HookProvider):
         if event.agent.messages[-1:] and event.agent.messages[-1] is recording.replayed:
             event.agent.messages.pop()
         recording.replayed = None
+
+
+def _sort_results(message: Message, order: list[str]) -> None:
+    """Sort the results in a message. Some models give several calls one id: their results are in order already."""
+    places: dict[str, list[int]] = {}
+    for place, tool_use_id in enumerate(order):
+        places.setdefault(tool_use_id, []).append(place)
+
+    def place_of(block: ContentBlock) -> int:
+        left = places.get(block.get("toolResult", {}).get("toolUseId", ""))
+        return left.pop(0) if left else len(order)
+
+    message["content"].sort(key=place_of)

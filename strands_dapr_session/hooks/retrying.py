@@ -81,7 +81,8 @@ class RetryHook(HookProvider):
         if recording is None or recording.invocation is None or tool_use_id not in recording.batch:
             return
         policy = recording.settings.retries.of_tool(event.tool_use["name"])
-        if policy is None or event.result["status"] != "error" or event.retry or _was_stopped(event):
+        # Tools as they were before decorators may give results without a status.
+        if policy is None or event.result.get("status") != "error" or event.retry or _was_stopped(event):
             return
         if not policy.wants(event.exception) or not self._is_known(recording, event):
             return

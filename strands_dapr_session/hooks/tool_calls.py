@@ -10,12 +10,12 @@ from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent, HookProvider
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import DurableSessionError
-from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, policy_of
+from strands_dapr_session.hooks.in_doubt import INTERRUPT_NAME, RERUN, note_offered, policy_of_call
 from strands_dapr_session.hooks.invocation import RUNNING
 from strands_dapr_session.idempotency import clear_key, set_key
 from strands_dapr_session.records.codec import pack_value
 from strands_dapr_session.records.records import ToolFinished, ToolStarted
-from strands_dapr_session.strands_compat import LAST
+from strands_dapr_session.strands_compat import FIRST, LAST
 
 if TYPE_CHECKING:
     from strands import Agent
@@ -38,6 +38,7 @@ class ToolHooks(HookProvider):
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
+        registry.add_callback(BeforeToolCallEvent, note_offered, order=FIRST)
         registry.add_callback(BeforeToolCallEvent, self._before, order=LAST)
         registry.add_callback(AfterToolCallEvent, self._after, order=LAST)
 
@@ -51,9 +52,8 @@ class ToolHooks(HookProvider):
             return
         if event.cancel_tool or strands_compat.is_asking(event.agent, tool_use_id):
             return  # it will not start; Strands lets us know of an interrupt only in this way
-        invocation, settings = recording.invocation, recording.settings
-        name = event.tool_use["name"]
-        if policy_of(event.selected_tool, name, settings.in_doubt, settings.in_doubt_default) != RERUN:
+        invocation, name = recording.invocation, event.tool_use["name"]
+        if policy_of_call(event, recording.settings) != RERUN:
             self._record_start(recording, event.agent, tool_use_id, name)
             if tool_use_id in invocation.asking:
                 invocation.asking.remove(tool_use_id)
@@ -94,18 +94,18 @@ class ToolHooks(HookProvider):
             # What it made of the input is only in Strands' memory. It does nothing else, so it may well run again.
             recording.structured.add(tool_use_id)
             return
-        if tool_use_id in recording.ambiguous:
-            return
+        if tool_use_id in recording.ambiguous or event.result.get("toolUseId") != tool_use_id:
+            return  # Strands would not know it for the result of this call: it is only a part of its message
         try:
             with recording.lock:
                 result = pack_value(event.result, path="toolResult")
                 state, version = recording.documents.changed(event.agent)
                 nested = recording.nested.pop(tool_use_id, [])
                 beside = recording.beside()
-                amended = recording.transcript.amended(event.agent.messages)
+                edits = recording.edits(event.agent)
                 finished = ToolFinished(recording.scope, tool_use_id, result)
                 stop = _note_stop(recording, event)
-                recording.journal.append(*nested, *amended, finished, *stop, *state, *beside)
+                recording.journal.append(*nested, *edits, finished, *stop, *state, *beside)
                 recording.documents.take(state, version)
         except DurableSessionError as error:
             recording.fail(error)

@@ -86,33 +86,57 @@ class Transcript:
         packed = pack_value(live[at], path=f"messages[{at}]")
         return ([] if _digest(packed) == self._digests[at] else [(at, at + 1, at, at + 1)]), {at: packed}
 
+    def edited(self, live: Messages) -> list[Spliced]:
+        """Record what became of all messages up to the last recorded one, which asks for the tools that run.
+
+        What was added behind it is recorded with their results; and so is all of it if that message is gone.
+
+        Raises:
+            UnencodableValueError: As with `appended`.
+        """
+        last = self._place_of_last(live)
+        if last is None:
+            return []
+        live = live[: last + 1]
+        edits, packed = self._compare(live)
+        return self._splice(live, edits, {}, packed)
+
     def changed(self, live: Messages, results: Mapping[str, bytes]) -> list[Spliced]:
         """Record every difference, comparing each live message with what is recorded of it. See `appended`."""
         live = list(live)  # it may grow meanwhile
+        last = self._place_of_last(live)
+        edits, packed = self._compare(live if last is None else live[: last + 1])
+        if last is not None and last + 1 < len(live):
+            edits.append((len(self._messages), len(self._messages), last + 1, len(live)))
+        if not edits:
+            self._messages = live
+        return self._splice(live, edits, results, packed)
+
+    def behind(self, live: Messages) -> Messages:
+        """List the messages behind the last recorded one; all of them if it is not there any more."""
+        last = self._place_of_last(live)
+        return live[0 if last is None else last + 1 :]
+
+    def _place_of_last(self, live: Messages) -> int | None:
+        """Find the last recorded message in the live list; None if it is not there any more."""
+        return next((at for at in range(len(live) - 1, -1, -1) if live[at] is self.last), None)
+
+    def _compare(self, live: Messages) -> tuple[list[tuple[int, int, int, int]], dict[int, bytes]]:
+        """Get the edits that make the recorded list this one, and what its messages were packed to.
+
+        A last message that is the same, whatever became of it, is an edit of its own: to readers, a message that opens
+        a batch of tools ends the one before, and must not be taken for a new one.
+        """
         packed = [pack_value(message, path=f"messages[{index}]") for index, message in enumerate(live)]
         digests = [_digest(body) for body in packed]
         if digests == self._digests:
-            self._messages = list(live)
-            return []
-        matcher = SequenceMatcher(None, *self._differing_middle(digests), autojunk=False)
-        start = self._common_prefix(digests)
-        edits = [
-            (start + i1, start + i2, start + j1, start + j2)
-            for tag, i1, i2, j1, j2 in matcher.get_opcodes()
-            if tag != "equal"
-        ]
-        return self._splice(live, edits, results, dict(enumerate(packed)))
-
-    def _common_prefix(self, digests: list[int]) -> int:
-        shorter = min(len(digests), len(self._digests))
-        return next((index for index in range(shorter) if digests[index] != self._digests[index]), shorter)
-
-    def _differing_middle(self, digests: list[int]) -> tuple[list[int], list[int]]:
-        """Cut off what both lists begin and end with, which is nearly all of them."""
-        start = self._common_prefix(digests)
-        limit = min(len(digests), len(self._digests)) - start
-        end = next((n for n in range(limit) if digests[-1 - n] != self._digests[-1 - n]), limit)
-        return self._digests[start : len(self._digests) - end], digests[start : len(digests) - end]
+            return [], dict(enumerate(packed))
+        known, amendment = self._digests, []
+        if live and live[-1] is self.last:
+            if digests[-1] != known[-1]:
+                amendment = [(len(known) - 1, len(known), len(live) - 1, len(live))]
+            known, digests = known[:-1], digests[:-1]
+        return _differences(known, digests) + amendment, dict(enumerate(packed))
 
     def _splice(
         self,
@@ -137,6 +161,21 @@ class Transcript:
             self._messages[at:to] = live[start:end]
             self._digests[at:to] = map(_digest, each)
         return [Spliced(self._scope, at, to - at, each) for (at, to, _, _), each in zip(edits, stored, strict=True)]
+
+
+def _differences(known: list[int], digests: list[int]) -> list[tuple[int, int, int, int]]:
+    """List where two lists differ: (from, to) in the one, (from, to) in the other."""
+    shorter = min(len(known), len(digests))
+    start = next((n for n in range(shorter) if known[n] != digests[n]), shorter)
+    # What both begin and end with, which is nearly all of them, the matcher need not look at.
+    end = next((n for n in range(shorter - start) if known[-1 - n] != digests[-1 - n]), shorter - start)
+    before, after = known[start : len(known) - end], digests[start : len(digests) - end]
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    return [
+        (start + i1, start + i2, start + j1, start + j2)
+        for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+        if tag != "equal"
+    ]
 
 
 def _derived(message: Message, results: dict[str, bytes]) -> Derived | None:

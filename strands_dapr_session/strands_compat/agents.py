@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from strands.hooks import AfterInvocationEvent, AgentInitializedEvent, BeforeInvocationEvent
+from strands.tools import PythonAgentTool
+from strands.tools.decorator import DecoratedFunctionTool
 from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
 from strands.types.exceptions import SessionException
 
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from strands import Agent
+    from strands.types.tools import AgentTool
+
+_AT_THE_ENDS: Final = frozenset({AgentInitializedEvent, BeforeInvocationEvent, AfterInvocationEvent})
+_OUR_NAME: Final = __name__.partition(".")[0]
 
 T = TypeVar("T")
 
@@ -63,15 +70,46 @@ def state_version(agent: Agent) -> tuple[int, int]:
 
 
 def edits_history_midway(agent: Agent) -> bool:
-    """Tell whether the conversation manager may rewrite messages between two model calls of one invocation.
+    """Tell whether anything may rewrite older messages in the middle of an invocation.
 
-    The built-in ones do so only where Strands calls `sync_agent` afterwards, except a sliding window with
-    ``per_turn``. Nothing is known of other managers and of context managers.
+    The built-in conversation managers do so only where Strands calls `sync_agent` afterwards, but for those that look
+    before each model call. Nothing is known of other managers, of context managers, of hooks, and of tools that are
+    given the agent.
     """
     manager = agent.conversation_manager
-    if getattr(agent, "context_manager", None) is not None or type(manager).__module__.partition(".")[0] != "strands":
+    if getattr(agent, "context_manager", None) is not None or not _is_of_strands(type(manager)):
         return True
-    return bool(getattr(manager, "per_turn", False))
+    if getattr(manager, "per_turn", False) or getattr(manager, "_compression_threshold", None) is not None:
+        return True
+    return _has_other_hooks(agent) or any(map(_is_given_agent, agent.tool_registry.registry.values()))
+
+
+def _has_other_hooks(agent: Agent) -> bool:
+    """Tell whether hooks of others than Strands and us hear of anything between the beginning and the end of a call.
+
+    The registry has no public list of its callbacks (1.43 to 1.62).
+    """
+    if getattr(getattr(agent, "_intervention_registry", None), "_handlers", None):
+        return True
+    return any(
+        not _is_of_strands(entry.callback)
+        for event_type, entries in agent.hooks._registered_callbacks.items()  # noqa: SLF001
+        if event_type not in _AT_THE_ENDS
+        for entry in entries
+    )
+
+
+def _is_given_agent(tool: AgentTool) -> bool:
+    """Tell whether a tool is handed the agent that uses it. The attribute is not public (1.43 to 1.62)."""
+    if isinstance(tool, DecoratedFunctionTool):
+        metadata = tool._metadata  # noqa: SLF001
+        return metadata._context_param is not None or "agent" in metadata.signature.parameters  # noqa: SLF001
+    return isinstance(tool, PythonAgentTool) or not _is_of_strands(type(tool))
+
+
+def _is_of_strands(thing: object) -> bool:
+    """Tell whether a class or function is Strands', or ours."""
+    return (getattr(thing, "__module__", None) or "").partition(".")[0] in {"strands", _OUR_NAME}
 
 
 def stash_in_memory(agent: Agent) -> Any | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from strands import ModelRetryStrategy, hooks
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
+from strands.tools.tools import InvalidToolUseNameException, validate_tool_use
 
 try:  # since 1.62
     from strands.middleware import ExecuteToolStage, InvokeModelStage
@@ -19,6 +21,14 @@ try:  # the same; kept out of `strands.middleware` until its contract is final
     from strands.middleware._agent_stream import AgentStreamStage
 except ImportError:
     AgentStreamStage = None  # type: ignore[assignment]
+
+try:  # since 1.6x a hook may choose another tool by its name alone
+    from strands.tools.executors._executor import _lookup_tool as _look_up
+except ImportError:
+
+    def _look_up(agent: Any, tool_name: str) -> AgentTool | None:  # type: ignore[misc]
+        """Find no tool: the one that was asked for runs under whatever name."""
+
 
 try:
     from strands._async import is_run_async_bridge
@@ -33,7 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from strands import Agent
-    from strands.hooks import AfterInvocationEvent, AfterToolCallEvent
+    from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeToolCallEvent
+    from strands.types.content import Message
+    from strands.types.tools import AgentTool, ToolUse
 
 FIRST: Final = -math.inf
 """Order of a callback that comes before those of everybody else, `HookOrder.SDK_FIRST` included."""
@@ -41,6 +53,10 @@ FIRST: Final = -math.inf
 
 LAST: Final = math.inf
 """Order of a callback that comes after those of everybody else, `HookOrder.SDK_LAST` included."""
+
+
+LATE: Final = sys.float_info.max
+"""Order of a callback that comes after those of everybody else, and before `LAST`."""
 
 
 INTERRUPTED_TEXT: Final = "Tool was interrupted."
@@ -104,6 +120,42 @@ def forget_threads() -> None:
 def is_structured_output(tool: object) -> bool:
     """Tell whether a tool is the one that makes structured output. The class is not exported (1.43 to 1.62)."""
     return isinstance(tool, StructuredOutputTool)
+
+
+def tool_to_run(event: BeforeToolCallEvent, offered: AgentTool | None) -> AgentTool | None:
+    """Tell which tool runs after all hooks: what one selected, or what one named instead, or what was asked for.
+
+    Args:
+        event: The event, which all hooks have seen.
+        offered: The tool that it offered to the first of them.
+    """
+    if event.selected_tool is not offered:
+        return event.selected_tool
+    return _look_up(event.agent, event.tool_use["name"]) or offered
+
+
+def wants_structured_output(agent: Agent) -> bool:
+    """Tell whether the current call of an agent is to make structured output: Strands lends it a tool for that."""
+    return any(map(is_structured_output, agent.tool_registry.dynamic_tools.values()))
+
+
+def asks_for_structured_output_only(agent: Agent, message: Message) -> bool:
+    """Tell whether all that a message asks for is the tool that makes structured output."""
+    lent = agent.tool_registry.dynamic_tools
+    names = [block["toolUse"]["name"] for block in message["content"] if "toolUse" in block]
+    return all(is_structured_output(lent.get(name)) for name in names)
+
+
+def names_a_tool(tool_use: ToolUse) -> bool:
+    """Tell whether a call's name may be that of a tool. Otherwise Strands answers it before any tool runs.
+
+    See `validate_and_prepare_tools` (1.43 to 1.62).
+    """
+    try:
+        validate_tool_use(tool_use)
+    except InvalidToolUseNameException:
+        return False
+    return True
 
 
 def will_stop(agent: Agent, invocation_state: Mapping[str, Any]) -> dict[str, Any] | None:

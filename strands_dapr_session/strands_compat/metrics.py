@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from strands.telemetry.metrics import EventLoopCycleMetric, ToolMetrics
 
@@ -65,6 +65,12 @@ def add_totals(agent: Agent, usage: Mapping[str, int], latency: int) -> None:
     metrics: Any = agent.event_loop_metrics
     metrics.accumulated_metrics["latencyMs"] += latency
     _add(metrics.accumulated_usage, usage)
+
+
+def usage_of_call(agent: Agent) -> dict[str, int]:
+    """Read what an agent's metrics have counted in its current call; empty where they do not tell it apart."""
+    latest = agent.event_loop_metrics.latest_agent_invocation
+    return {} if latest is None else dict(cast("dict[str, int]", latest.usage))
 
 
 def add_to_call(agent: Agent, usage: Mapping[str, int], cycles: int = 0) -> None:

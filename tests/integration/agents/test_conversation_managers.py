@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import (
     ConversationManager,
     NullConversationManager,
     SlidingWindowConversationManager,
     SummarizingConversationManager,
 )
+from strands.hooks import BeforeModelCallEvent
+from strands.tools.executors import SequentialToolExecutor
 from strands.types.exceptions import ContextWindowOverflowException
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, strands_compat
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
 from tests.integration.agents.film import (
@@ -434,3 +436,103 @@ def test_what_is_recorded_counts_more_than_what_is_given_later(caplog: pytest.Lo
         other = simple(store, messages=given, state={"b": 2})
     assert everything(other) == everything(agent)
     assert "replaced by those of its session" in caplog.text
+
+
+# -- what tools and hooks do to the messages in the middle of a run ----------------------------------------------------
+
+
+@tool(context=True)
+def forget(tool_context: ToolContext) -> str:
+    """Forget how it began."""
+    del tool_context.agent.messages[:2]
+    return "forgotten"
+
+
+@tool(context=True)
+def strike(tool_context: ToolContext) -> str:
+    """Strike out what was said first, where it is."""
+    tool_context.agent.messages[1]["content"] = [{"text": "struck out"}]
+    return "struck out"
+
+
+@tool(context=True)
+def rewrite(tool_context: ToolContext) -> str:
+    """Rewrite what it was asked for, and put something in before it."""
+    messages = tool_context.agent.messages
+    messages[-1]["content"].insert(0, {"text": "rewritten"})
+    messages.insert(-1, {"role": "user", "content": [{"text": "put in"}], "tracking_id": "another"})
+    return "rewritten"
+
+
+def strike_once(agent: Agent) -> None:
+    def strike(event: BeforeModelCallEvent) -> None:
+        if len(event.agent.messages) >= 5 and not event.agent.state.get("is_struck"):
+            event.agent.messages[1]["content"] = [{"text": "struck out"}]
+            event.agent.state.set("is_struck", value=True)
+
+    agent.add_hook(strike, BeforeModelCallEvent)
+
+
+@pytest.mark.parametrize("edit", [forget, strike, rewrite, strike_once], ids=lambda edit: str(edit.__name__))
+def test_what_is_edited_in_the_middle_of_a_run_stays_edited(edit: Any) -> None:
+    """By a tool whose result is recorded, or by a hook that remembers it in the agent's state."""
+    own: list[Any] = [] if edit is strike_once else [(edit.tool_name, {})]
+    first, second = [("fetch", {"page": 1}), *own, ("fetch", {"page": 2})], [("fetch", {"page": 3})]
+    script: Any = {"one": "said", "two": [first, second, "done"], "put in": [first, second, "done"]}
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        agent = Agent(
+            model=Prompted(script),
+            tools=[fetch, forget, strike, rewrite],
+            session_manager=session_manager,
+            callback_handler=None,
+            tool_executor=SequentialToolExecutor(),
+        )
+        if edit is strike_once:
+            strike_once(agent)
+        return agent
+
+    cuts = check_everywhere(build, ["one", "two"])
+    assert any(word in str(cuts[0].expected) for word in ("forgotten", "struck out", "put in"))
+
+
+class Prompted(ScriptedModel):
+    """Begins with the first turn where it is given a prompt, however many there were."""
+
+    @staticmethod
+    def _position(messages: Any) -> tuple[str, int, int]:
+        prompt, visit, turn = ScriptedModel._position(messages)
+        return prompt, visit if turn else {"one": 1, "two": 2}[prompt], turn
+
+
+class Roomy(ScriptedModel):
+    """A model that tells how much it can take."""
+
+    @property
+    def context_window_limit(self) -> int:
+        return 100_000
+
+
+@pytest.mark.newest_dependencies  # the context managers came with 1.6x
+def test_messages_that_the_model_pins_stay_pinned() -> None:
+    def build(session_manager: DaprSessionManager) -> Agent:
+        pages = [("fetch", {"page": 1}), ("pin_context", {"select": [0]}), ("fetch", {"page": 2})]
+        return Agent(
+            model=Roomy([pages, [("fetch", {"page": 3})], "done"]),
+            tools=[fetch],
+            session_manager=session_manager,
+            callback_handler=None,
+            context_manager="agentic",
+        )
+
+    cuts = check_everywhere(build, ["go"])
+    assert "pinned" in str(cuts[0].expected["messages"][0])
+
+
+def test_compression_in_the_midst_that_keeps_the_first_and_the_last() -> None:
+    """Of a manager that looks before each model call; as many messages as before, and only one of them another."""
+    manager = SummarizingConversationManager(proactive_compression=True)
+    agent = Agent(model=ScriptedModel(["done"]), callback_handler=None, conversation_manager=manager)
+    assert strands_compat.edits_history_midway(agent)
+    plain_one = Agent(model=ScriptedModel(["done"]), tools=[fetch], callback_handler=None)
+    assert not strands_compat.edits_history_midway(plain_one)  # else a step costs the more the longer a session is

@@ -200,3 +200,66 @@ def _by_results(script: Any) -> Any:
         return script[(len(messages) - start - 1) // 2]
 
     return [turn] * len(script)
+
+
+class Stubborn(ScriptedModel):
+    """Makes structured output only where it is forced to, and the first time a wrong one."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        said = sum(message["role"] == "assistant" for message in messages)
+        is_forced = kwargs.get("tool_choice") is not None
+        number: Any = "no" if said == 2 else 7
+        turn: Any = [("Answer", {"number": number})] if is_forced else "well" if said else [("add", {"number": 1})]
+        async for event in ScriptedModel([turn]).stream([], *args, **kwargs):
+            start: Any = event.get("contentBlockStart", {}).get("start", {})
+            if "toolUse" in start:
+                start["toolUse"]["toolUseId"] = f"t{said}"
+            yield event
+
+
+def test_structured_output_that_is_forced() -> None:
+    """Strands remembers in memory that it forces the model to."""
+
+    def build(manager: DaprSessionManager) -> Agent:
+        return Agent(
+            model=Stubborn([]),
+            tools=[add],
+            session_manager=manager,
+            callback_handler=None,
+            structured_output_model=Answer,
+        )
+
+    cuts = check_everywhere(build, ["first"], ran=ran)
+    assert len(cuts[0].expected["messages"]) == 9
+
+
+class Naming(ScriptedModel):
+    """Gives calls of the same tool one id."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        async for event in super().stream(messages, *args, **kwargs):
+            start: Any = event.get("contentBlockStart", {}).get("start", {})
+            if start.get("toolUse", {}).get("name") == "add":
+                start["toolUse"]["toolUseId"] = "v1c0t0"
+            yield event
+
+
+@pytest.mark.parametrize("executor", [SequentialToolExecutor, ConcurrentToolExecutor])
+@pytest.mark.parametrize("model", [ScriptedModel, Naming], ids=["ids", "shared ids"])
+def test_results_are_in_the_order_of_an_undisturbed_run(model: type[ScriptedModel], executor: type) -> None:
+    """Strands answers calls first whose names no tool can have."""
+    batch = [("add", {"number": 1}), ("ask", {"question": "why?"}), ("no such name!", {}), ("add", {"number": 2})]
+
+    def build(manager: DaprSessionManager) -> Agent:
+        return Agent(
+            model=model([batch, "done"]),
+            tools=[add, ask],
+            session_manager=manager,
+            callback_handler=None,
+            tool_executor=executor(),
+        )
+
+    cuts = check_everywhere(build, ["first"])
+    first = cuts[0].expected["messages"][2]["content"][0]["toolResult"]
+    assert first["toolUseId"] == "v1c0t2"
+    assert first["status"] == "error"

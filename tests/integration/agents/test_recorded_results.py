@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, RootModel
 from strands import Agent, ToolContext, tool
-from strands.hooks import BeforeInvocationEvent
+from strands.hooks import AfterModelCallEvent, BeforeInvocationEvent
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.hooks.results import RecordedOutput
@@ -70,6 +70,30 @@ def test_the_tokens_are_those_that_it_took() -> None:
 
     assert len(ran) == 1
     assert everything(other) == everything(first)
+
+
+def test_tokens_of_answers_that_a_hook_refused_count_as_in_the_run_itself() -> None:
+    """Strands counts them since 1.6x."""
+    film = Film()
+
+    def refusing() -> Agent:
+        agent = build(manager(film), [("look", {})], "done")
+        refused: list[int] = []
+
+        def refuse(event: AfterModelCallEvent) -> None:
+            if len(event.agent.messages) not in refused:
+                refused.append(len(event.agent.messages))
+                event.retry = True
+
+        agent.add_hook(refuse, AfterModelCallEvent)
+        return agent
+
+    spent = refusing()("go", invocation_state=ID).metrics.accumulated_usage
+    for _ in range(2):
+        again = refusing()("go", invocation_state=ID)
+        assert again.metrics.accumulated_usage == spent
+        assert again.metrics.latest_agent_invocation.usage == spent  # type: ignore[union-attr]
+    assert len(ran) == 1
 
 
 def test_structured_output_comes_back_as_what_it_was() -> None:

@@ -11,6 +11,7 @@ import pytest
 from strands import Agent, tool
 from strands.hooks import AfterModelCallEvent, AfterToolCallEvent
 from strands.multiagent import GraphBuilder
+from strands.tools import PythonAgentTool
 from strands.types.exceptions import ModelThrottledException
 
 from strands_dapr_session import DaprSessionManager, Retries, RetryPolicy, in_doubt
@@ -260,6 +261,24 @@ def test_other_errors_of_a_model_are_not_tried_again() -> None:
     agent = agent_on(MemoryStore(), QUICK, ValueError("no"))
     with pytest.raises(Exception, match="no"):
         agent("go")
+
+
+def test_a_result_without_a_status_is_none_of_an_error() -> None:
+    """Strands lets tools that are no decorated functions leave it out."""
+
+    def old(tool: Any, **_: Any) -> Any:
+        return {"toolUseId": tool["toolUseId"], "content": [{"text": "as of old"}]}
+
+    spec: Any = {"name": "old", "description": "Work.", "inputSchema": {"json": {"type": "object", "properties": {}}}}
+    agent = Agent(
+        model=ScriptedModel([[("old", {})], "went"]),
+        tools=[PythonAgentTool("old", spec, old)],
+        session_manager=DaprSessionManager("s", store=MemoryStore(), retry=QUICK),
+        callback_handler=None,
+    )
+    agent("go")
+    assert "as of old" in str(agent.messages[2])
+    assert "Error" not in str(agent.messages[2])
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.hooks import AfterInvocationEvent, BeforeModelCallEvent, BeforeToolCallEvent
+from strands.hooks import AfterInvocationEvent, BeforeModelCallEvent, BeforeToolCallEvent, MessageAddedEvent
+from strands.types.exceptions import EventLoopException
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.strands_compat import AFTER_TOOLS
 from strands_dapr_session.testing.model import ScriptedModel
-from tests.integration.agents.film import check_everywhere
+from tests.integration.agents.film import Film, check_everywhere, manager
 
 ran: list[str] = []
 BATCH = [("work", {"number": 1}), ("enough", {}), ("work", {"number": 2})]
@@ -107,3 +108,46 @@ def test_what_hooks_make_of_messages_survives_wherever_it_was_cut() -> None:
     blocks = [block for message in cuts[0].expected["messages"] for block in message["content"]]
     asked = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
     assert asked == [{"number": 10}, {"number": 20}, {"number": 30}]
+
+
+class Filtered(ScriptedModel):
+    """A model whose second answer is stopped by a filter, tool calls and all."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        is_stopped = len(messages) == 3
+        async for event in super().stream(messages, *args, **kwargs):
+            if "messageStop" in event and is_stopped:
+                event["messageStop"]["stopReason"] = "content_filtered"
+            yield event
+
+
+def filtered(session_manager: DaprSessionManager) -> Agent:
+    script: Any = [[("work", {"number": 0})], [("work", {"number": 1})], "never said"]
+    made = Agent(model=Filtered(script), tools=[work], session_manager=session_manager, callback_handler=None)
+    made.add_hook(_linger, AfterInvocationEvent)
+    return made
+
+
+def test_tools_of_an_answer_that_a_filter_stopped_never_run() -> None:
+    cuts = check_everywhere(filtered, ["first"], ran=ran)
+    assert cuts[0].expected["stop"] == ["content_filtered"]
+    assert all("v1c1t0" not in cut.again for cut in cuts)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same agent", "another process"])
+def test_nor_do_they_where_the_call_failed_after_it(*, elsewhere: bool) -> None:
+    film = Film()
+    agent = filtered(manager(film))
+
+    failures = ["hook"]
+
+    def fail(event: MessageAddedEvent) -> None:
+        if failures and event.message["role"] == "assistant" and "v1c1t0" in str(event.message):
+            raise RuntimeError(failures.pop())
+
+    agent.add_hook(fail, MessageAddedEvent)
+    with pytest.raises(EventLoopException, match="hook"):
+        agent("first")
+    other = filtered(manager(film)) if elsewhere else agent
+    assert other("first").stop_reason == "content_filtered"
+    assert ran == ["v1c0t0"]

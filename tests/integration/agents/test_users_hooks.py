@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import warnings
 from typing import Any
@@ -244,6 +245,43 @@ def test_a_rewritten_prompt(order: float, again: Any) -> None:
 
     cuts = check_everywhere(build, ["go"], ran=ran, again=again)
     assert cuts[0].expected["answer"] == ["as edited"]
+
+
+def test_a_prompt_that_a_hook_rewrites_where_it_is_and_differently_each_time() -> None:
+    """As one does that puts the time into it: what the caller said is the same nevertheless."""
+    times = itertools.count()
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        agent = agent_with(session_manager)
+
+        def stamp(event: Any) -> None:
+            event.messages[-1]["content"].insert(0, {"text": f"at {next(times)}"})
+
+        add_hook(agent, stamp, BeforeInvocationEvent)
+        return agent
+
+    for cut in cut_everywhere(build, ["go"], ran=ran):
+        assert len(cut.found["messages"]) == len(cut.expected["messages"]) == 4, cut.frame
+        assert not cut.recorded & set(cut.again), cut.frame
+
+
+def test_the_prompt_of_the_caller_stays_what_it_was() -> None:
+    """Else it would be another one when it is said again, and the run would begin anew."""
+    prompt: Any = [{"text": "go"}]
+    agent = agent_on(MemoryStore())
+    failures = ["hook"]
+
+    def note(event: Any) -> None:
+        event.agent.messages[0]["content"].insert(0, {"text": "a note"})
+        if len(event.agent.messages) == 3 and failures:
+            raise RuntimeError(failures.pop())
+
+    add_hook(agent, note, BeforeModelCallEvent)
+    with pytest.raises(Exception, match="hook"):
+        agent(prompt)
+    assert prompt == [{"text": "go"}]
+    assert str(agent(prompt)).strip() == "went"
+    assert len(ran) == 1
 
 
 def test_a_prompt_that_a_hook_takes_away() -> None:

@@ -195,8 +195,8 @@ AGENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/checkpoint.py",
-                "if (is_answer and not tool_use_ids(event.message)) or recording.holds_final_answer(event.message):",
-                "if recording.holds_final_answer(event.message):",
+                "    if invocation.is_over or not tool_use_ids(message):\n        return True\n",
+                "",
             ),
         ),
         ("tests/unit/hooks/test_rules.py::test_a_final_answer_and_the_end_are_in_one_commit",),
@@ -392,8 +392,8 @@ AGENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/tool_calls.py",
-                "amended = recording.transcript.amended(event.agent.messages)",
-                "amended: list[Spliced] = []",
+                "edits = recording.edits(event.agent)",
+                "edits: list[Spliced] = []",
             ),
         ),
         ("tests/integration/agents/test_stops.py::test_what_hooks_make_of_messages_survives_wherever_it_was_cut",),

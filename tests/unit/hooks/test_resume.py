@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from strands import Agent, ToolContext, tool
 from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeToolCallEvent
+from strands.tools import PythonAgentTool
 from strands.tools.executors import SequentialToolExecutor
 
-from strands_dapr_session import ConfigurationError, DamagedDataError, DaprSessionManager, io_thread
-from strands_dapr_session.hooks.in_doubt import reconcile
+from strands_dapr_session import ConfigurationError, DamagedDataError, DaprSessionManager, in_doubt, io_thread
+from strands_dapr_session.hooks.in_doubt import UNKNOWN_OUTCOME, reconcile
 from strands_dapr_session.hooks.resume import ResumeHook
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.journal.settings import JournalSettings
@@ -134,6 +135,37 @@ def test_a_recorded_result_that_is_none_of_a_tool_is_named(world: World) -> None
     assert world.ran == []
 
 
+class Counting(ScriptedModel):
+    """Knows its turn by how often it has answered."""
+
+    @staticmethod
+    def _position(messages: Any) -> tuple[str, int, int]:
+        return "", 1, sum(message["role"] == "assistant" for message in messages)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"toolUseId": "fixed"}], ids=["no id", "another id"])
+def test_a_result_that_a_tool_gives_another_id_is_no_result_of_its_call(world: World, wrong: Any) -> None:
+    """To Strands, which passes it on as it is, nor to whoever goes on."""
+
+    def old(tool: Any, **_: Any) -> Any:  # noqa: ARG001
+        world.ran.append("old")
+        return {**wrong, "status": "success", "content": [{"text": "as of old"}]}
+
+    spec: Any = {"name": "old", "description": "Work.", "inputSchema": {"json": {"type": "object", "properties": {}}}}
+
+    def made() -> Agent:
+        agent = world.agent([], tools=[PythonAgentTool("old", spec, old)])
+        agent.model = Counting([[("old", {}), *work("first", "stop")], "went"])
+        return agent
+
+    made()("go")
+    world.go_back()
+    agent = made()
+    assert str(agent("go")).strip() == "went"
+    assert world.ran == ["old", "stop"]
+    assert sorted(results(agent)) == ["as of old", "first", "stop"]
+
+
 # -- tools in doubt ----------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +199,67 @@ def _with_one_id(stream: Any) -> Any:
             yield event
 
     return with_one_id
+
+
+def select(event: BeforeToolCallEvent, tool: Any) -> None:
+    event.selected_tool = tool
+
+
+def rename(event: BeforeToolCallEvent, tool: Any) -> None:
+    event.tool_use = {**event.tool_use, "name": tool.tool_name}
+
+
+@pytest.mark.parametrize(("choose", "by_name"), [
+    (select, False),
+    pytest.param(rename, False, marks=pytest.mark.newest_dependencies),
+    pytest.param(rename, True, marks=pytest.mark.newest_dependencies),
+], ids=["selected", "named", "named, policy by name"])  # fmt: skip
+def test_the_policy_is_that_of_the_tool_which_a_hook_chooses(world: World, choose: Any, *, by_name: bool) -> None:
+    @tool(name="paid")
+    def pay(name: str) -> str:
+        """Pay."""
+        world.ran.append(f"paid {name}")
+        world.left = world.left or dict(world.store._entries)
+        return "paid"
+
+    paid: Any = pay if by_name else in_doubt("never_twice")(pay)
+    options: dict[str, Any] = {"in_doubt": {"paid": "never_twice"}} if by_name else {}
+
+    def made() -> Agent:
+        agent = world.agent([work("it"), "went"], tools=[paid], **options)
+        agent.add_hook(lambda event: choose(event, paid), BeforeToolCallEvent)
+        return agent
+
+    made()("go")
+    assert world.ran == ["paid it"]
+    world.go_back()
+    agent = made()
+    agent("go")
+    assert world.ran == []
+    assert results(agent) == [UNKNOWN_OUTCOME]
+
+
+def test_who_finds_out_about_a_call_is_told_what_hooks_made_of_it(world: World) -> None:
+    asked: list[Any] = []
+
+    def find_out(tool_use: Any) -> str:
+        asked.append(tool_use["input"])
+        return "found"
+
+    def made() -> Agent:
+        agent = world.agent([work("stop"), "went"], in_doubt={"work": find_out})
+
+        def put_in(event: BeforeToolCallEvent) -> None:
+            event.tool_use = {**event.tool_use, "input": {**event.tool_use["input"], "order": 7}}
+
+        agent.add_hook(put_in, BeforeToolCallEvent)
+        return agent
+
+    made()("go")
+    world.go_back()
+    made()("go")
+    assert asked == [{"name": "stop", "order": 7}]
+    assert world.ran == []
 
 
 def test_calls_that_share_an_id_are_each_found_out_about(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

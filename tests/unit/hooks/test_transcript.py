@@ -266,3 +266,37 @@ def test_nothing_is_taken_as_recorded_if_one_of_two_edits_cannot_be() -> None:
     live[1] = user("b")
     journal.apply(transcript.appended(live, {}))
     assert journal.messages == live
+
+
+def asks(*inputs: Any) -> Any:
+    calls = [{"toolUse": {"toolUseId": f"t{n}", "name": "n", "input": each}} for n, each in enumerate(inputs)]
+    return {"role": "assistant", "content": calls}
+
+
+@pytest.mark.parametrize("method", ["edited", "changed"])
+def test_a_message_that_asks_for_tools_is_replaced_alone_whatever_was_put_in_before_it(method: str) -> None:
+    """Taken for a new one, it would end the batch that it has opened, and the results of that would be lost."""
+    transcript, journal, live = Transcript(""), Journal(), [user("a"), user("b"), asks({})]
+    journal.apply(transcript.appended(live, {}))
+    live[1:2] = [user("c"), user("d")]
+    live[-1]["content"][0]["toolUse"]["input"]["x"] = 1
+    edits = transcript.edited(live) if method == "edited" else transcript.changed(live, {})
+    assert sorted((edit.at, edit.drop, len(edit.bodies)) for edit in edits) == [(1, 1, 2), (2, 1, 1)]
+    journal.apply(edits)
+    assert journal.messages == live
+    assert transcript.changed(live, {}) == []
+
+
+def test_what_is_edited_ends_with_the_last_recorded_message() -> None:
+    transcript, journal, live = Transcript(""), Journal(), [user("a"), asks({})]
+    journal.apply(transcript.appended(live, {}))
+    live[0]["content"][0]["text"] = "another"
+    behind = user("b")
+    live.append(behind)
+    journal.apply(transcript.edited(live))
+    assert journal.messages == live[:2]
+    assert transcript.behind(live) == [behind]
+    assert transcript.edited([user("c")]) == []
+    journal.apply(transcript.changed(live, {}))
+    assert journal.messages == live
+    assert transcript.behind(live) == []

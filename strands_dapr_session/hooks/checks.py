@@ -47,6 +47,7 @@ _RESULT: Final[_Fields] = {
     "usage_of_call": (dict,),
     "latency": _NUMBER,
     "output": (str, type(None)),
+    "asked": (bytes,),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -259,6 +260,11 @@ def unpack_prompt(packed: bytes) -> tuple[list[Any], Messages]:
     effective = asked if after_hooks is None else after_hooks
     messages: list[Any] = [{"role": role, "content": content, **rest} for role, content, rest in effective]
     return asked, messages
+
+
+def digest_of(asked: list[Any]) -> bytes:
+    """Name what a caller asked for, briefly. Others may have said it, so the name is one that nobody can forge."""
+    return hashlib.blake2b(pack_value(asked, path="prompt"), digest_size=16).digest()
 
 
 def same_prompt(asked: list[Any], given: Messages) -> bool:

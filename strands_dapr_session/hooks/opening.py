@@ -19,6 +19,7 @@ from strands_dapr_session.hooks.invocation import (
     Invocation,
     Progress,
     answered_so_far,
+    digest_of,
     plain_prompt,
     same_prompt,
     tool_use_ids,
@@ -93,8 +94,7 @@ def _open_call(
 ) -> Invocation | None:
     agent, prompt = event.agent, list(event.messages or [])
     if key is not None and key in finished:
-        asked, _ = read_prompt(finished[key].prompt, key=recording.name)
-        _require_same(asked, recording.given, key, "has finished")
+        _require_same(_asked_for(recording, finished[key]), recording.given, key, "has finished")
         recording.replay = finished[key]
         return None
     recording.replay = None
@@ -108,7 +108,7 @@ def _open_call(
             invocation.answers = _answers(recording, agent)
         return invocation
     if key is not None and last.key == key:
-        _require_same(unpack_prompt(last.prompt)[0], recording.given, key, "is unfinished")
+        _require_same(digest_of(unpack_prompt(last.prompt)[0]), recording.given, key, "is unfinished")
     if recording.status.get("state") == INTERRUPTED and not recording.owed:
         if strands_compat.interrupt_state(agent)["activated"]:
             return _go_on(recording, agent, last, answered=True)
@@ -237,8 +237,19 @@ def _has_answer(recording: Recording, last: InvocationView) -> bool:
     return has_begun and message is not None and message["role"] == "assistant" and not asks
 
 
-def _require_same(asked: list[Any], given: Messages, key: str, how: str) -> None:
-    if given and not same_prompt(asked, given):
+def _asked_for(recording: Recording, finished: FinishedInvocation) -> bytes | None:
+    """Name what a finished invocation was asked for; None if it was recorded before results named it.
+
+    Its prompt is kept only if it is short.
+    """
+    if finished.prompt:
+        return digest_of(read_prompt(finished.prompt, key=recording.name)[0])
+    named: bytes | None = read_result(finished.result, key=recording.name).get("asked")
+    return named
+
+
+def _require_same(asked: bytes | None, given: Messages, key: str, how: str) -> None:
+    if given and asked not in {None, digest_of(plain_prompt(given))}:
         raise InvocationConflictError(
             f"invocation id {key!r} {how} with another prompt. Use an id of its own for each prompt; to hand out the "
             "recorded result or go on, give the same prompt or none."

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from strands_dapr_session import strands_compat
 from strands_dapr_session.errors import UnencodableValueError
+from strands_dapr_session.hooks.invocation import digest_of
 from strands_dapr_session.records.codec import pack_value
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def pack_result(result: AgentResult, invocation: Invocation) -> bytes:
     recorded: dict[str, Any] = {"stop_reason": result.stop_reason}
     if invocation.key is not None:
         recorded["message"] = result.message
+        recorded["asked"] = digest_of(invocation.asked)
         progress = invocation.progress
         recorded["usage"], recorded["latency"] = progress.usage, progress.latency
         if progress.asked:

@@ -36,6 +36,10 @@ KEPT_FINISHED_BYTES = 128 * 1024
 """Bytes of their prompts and results together: they are written again with every checkpoint. The newest is always
 kept."""
 
+KEPT_PROMPT_BYTES = 1024
+"""Bytes from which on the prompt of a finished invocation is left out, as one with a picture in it would take the place
+of many results. Whoever writes the result puts into it what it takes to compare prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class InvocationView:
@@ -53,7 +57,7 @@ class InvocationView:
 
 @dataclass(frozen=True, slots=True)
 class FinishedInvocation:
-    """An invocation with an id of the user's that came to its end."""
+    """An invocation with an id of the user's that came to its end. Without its prompt, if that is long."""
 
     scope: str
     invocation_id: str
@@ -307,10 +311,9 @@ class View:
         if record.outcome != INTERRUPTED:
             scope.close_batch()
         if now.key is not None:
-            self._remember(
-                now.key,
-                FinishedInvocation(scope.path, record.invocation_id, now.prompt, record.outcome, record.result),
-            )
+            prompt = now.prompt if len(now.prompt) < KEPT_PROMPT_BYTES else b""
+            finished = FinishedInvocation(scope.path, record.invocation_id, prompt, record.outcome, record.result)
+            self._remember(now.key, finished)
 
     def _remember(self, key: str, finished: FinishedInvocation) -> None:
         self.finished.pop(key, None)

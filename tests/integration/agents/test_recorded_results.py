@@ -9,7 +9,7 @@ from pydantic import BaseModel, RootModel
 from strands import Agent, ToolContext, tool
 from strands.hooks import AfterModelCallEvent, BeforeInvocationEvent
 
-from strands_dapr_session import DaprSessionManager
+from strands_dapr_session import DaprSessionManager, InvocationConflictError
 from strands_dapr_session.hooks.results import RecordedOutput
 from strands_dapr_session.testing.model import ScriptedModel
 from tests.integration.agents.film import Film, add_hook, everything, manager
@@ -70,6 +70,22 @@ def test_the_tokens_are_those_that_it_took() -> None:
 
     assert len(ran) == 1
     assert everything(other) == everything(first)
+
+
+def test_long_prompts_do_not_take_the_place_of_results() -> None:
+    film = Film()
+    agent = build(manager(film), "done")
+    images = [{"image": {"format": "png", "source": {"bytes": bytes([number]) * 60_000}}} for number in range(5)]
+    prompts: list[Any] = [[{"text": "look"}, image] for image in images]
+    for number, prompt in enumerate(prompts):
+        agent(prompt, invocation_state={"invocation_id": f"req-{number}"})
+    other = build(manager(film), "done")
+    for number, prompt in enumerate(prompts):
+        for again in (prompt, None):
+            other(again, invocation_state={"invocation_id": f"req-{number}"})
+        with pytest.raises(InvocationConflictError):
+            other(prompts[number - 1], invocation_state={"invocation_id": f"req-{number}"})
+    assert other.model.calls == []  # type: ignore[attr-defined]
 
 
 def test_tokens_of_answers_that_a_hook_refused_count_as_in_the_run_itself() -> None:

@@ -26,7 +26,13 @@ from strands_dapr_session.records.records import (
     ToolStarted,
     Tried,
 )
-from strands_dapr_session.records.view import KEPT_FINISHED, KEPT_FINISHED_BYTES, FinishedInvocation, View
+from strands_dapr_session.records.view import (
+    KEPT_FINISHED,
+    KEPT_FINISHED_BYTES,
+    KEPT_PROMPT_BYTES,
+    FinishedInvocation,
+    View,
+)
 
 ACQUIRED = Acquired("a1", "w", takeover=False, lease=3.0)
 
@@ -387,8 +393,8 @@ def test_finished_invocations_have_so_many_bytes_together(size: int, kept: int) 
     view.apply(Acquired("a", "w", takeover=False, lease=3.0))
     for number in [0, 1, 2, 3, 4, 2]:  # the same id again is the newest again
         identity = f"{number} {len(view.finished)} {view.next_ordinal}"
-        view.apply(InvocationStarted("", identity, f"{number}", bytes(size - 1), b"f", 1))
-        view.apply(InvocationFinished("", identity, "completed", b"r"))
+        view.apply(InvocationStarted("", identity, f"{number}", b"p", b"f", 1))
+        view.apply(InvocationFinished("", identity, "completed", bytes(size - 1)))
     assert list(view.finished) == ["1", "3", "4", "2"][-kept:]
 
 
@@ -403,3 +409,10 @@ def test_nobody_writes_to_what_nobody_owns() -> None:
     assert refused.value.key == "the key"
     with pytest.raises(DamagedDataError, match="as if it had been released"):
         view.apply(Acquired("b", "w", takeover=False, lease=3.0))
+
+
+@pytest.mark.parametrize("size", [KEPT_PROMPT_BYTES - 1, KEPT_PROMPT_BYTES])
+def test_of_finished_invocations_only_short_prompts_are_kept(size: int) -> None:
+    prompt = InvocationStarted("", "i", "k", bytes(size), b"f", 1)
+    view = view_of(prompt, InvocationFinished("", "i", "completed", b"r"))
+    assert view.finished["k"].prompt == (bytes(size) if size < KEPT_PROMPT_BYTES else b"")

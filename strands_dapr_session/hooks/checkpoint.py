@@ -291,7 +291,8 @@ class CheckpointHooks(HookProvider):
             # the next call; the text of a call that a hook cancelled goes when that call ends.
             recording.refused = message if message["role"] == "assistant" else None
             return
-        await self.record_now(agent)
+        if not tool_use_ids(message):  # otherwise it has run already, and its result follows at once
+            await self.record_now(agent)
 
     def _after_tools(self, event: Any) -> None:
         """Notice that a hook ends the turn with this batch. In another process it would do so again."""

@@ -38,9 +38,15 @@ class ToolHooks(HookProvider):
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the events of an agent."""
-        registry.add_callback(BeforeToolCallEvent, note_offered, order=FIRST)
+        registry.add_callback(BeforeToolCallEvent, self._before_hooks, order=FIRST)
         registry.add_callback(BeforeToolCallEvent, self._before, order=LAST)
         registry.add_callback(AfterToolCallEvent, self._after, order=LAST)
+
+    def _before_hooks(self, event: BeforeToolCallEvent) -> None:
+        """Note what hooks may change, so that it can be told what they did."""
+        note_offered(event)
+        if self._recordings.find(event.agent) is not None:
+            strands_compat.forget_open_questions(event.agent, str(event.tool_use["toolUseId"]))
 
     async def _before(self, event: BeforeToolCallEvent) -> None:
         """Let a tool start only on acknowledged ground."""

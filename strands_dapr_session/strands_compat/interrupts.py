@@ -191,12 +191,20 @@ def answered_by(prompt: Any) -> set[str]:
 def is_asking(agent: Agent, tool_use_id: str) -> bool:
     """Tell whether a hook has just interrupted the agent before a tool call.
 
-    Callbacks that come later run nevertheless, and are not told.
+    Callbacks that come later run nevertheless, and are not told. Before the first of them, `forget_open_questions`.
     """
     interrupts = interrupt_state(agent)["interrupts"]
     return any(
         each.get("response") is None and id_.startswith(_asked_before(tool_use_id)) for id_, each in interrupts.items()
     )
+
+
+def forget_open_questions(agent: Agent, tool_use_id: str) -> None:
+    """Forget what hooks asked before a tool call and nobody answered: those that still want to know ask again."""
+    interrupts: Any = agent._interrupt_state.interrupts  # noqa: SLF001
+    prefix = _asked_before(tool_use_id)
+    for id_ in [id_ for id_, each in interrupts.items() if each.response is None and id_.startswith(prefix)]:
+        del interrupts[id_]
 
 
 def forget_answer(agent: Agent, tool_use_id: str, name: str) -> bool:

@@ -16,6 +16,7 @@ from strands.hooks.registry import HookOrder
 from strands.types.agent import ConcurrentInvocationMode
 
 from strands_dapr_session import DaprSessionManager
+from strands_dapr_session.hooks.invocation import tool_use_ids
 from strands_dapr_session.journal.past import read_history
 from strands_dapr_session.records.records import Derived, Spliced
 from strands_dapr_session.stores.memory import MemoryStore
@@ -439,6 +440,17 @@ def test_a_tool_that_calls_its_own_agent() -> None:
     agent("outer")
     assert_free(store)
     assert everything(agent_on(store)) == everything(agent)
+
+
+def test_a_direct_call_is_recorded_with_its_result() -> None:
+    """Cut in between, the next prompt would answer it with "Tool was interrupted.", though the tool has run."""
+    film = Film()
+    agent = agent_with(manager(film))
+    agent.tool.work(number=1)
+    assert everything(agent_with(manager(film))) == everything(agent)
+    for frame in film.frames:
+        messages = agent_with(manager(Film.at(frame))).messages
+        assert not messages or not tool_use_ids(messages[-1])
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------

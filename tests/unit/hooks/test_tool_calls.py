@@ -209,6 +209,28 @@ def test_a_call_for_which_a_hook_asks_has_not_started(world: World) -> None:
     assert results(agent) == world.told == ["a"]
 
 
+def test_a_call_starts_though_a_question_about_it_was_never_answered(world: World) -> None:
+    """The hook that had asked wants to know no more, since another one was answered: the call is marked, with a key."""
+    agent = world.agent([work("a"), "done"], in_doubt="never_twice")
+
+    def ask_boss(event: BeforeToolCallEvent) -> None:
+        event.agent.state.set("answer", event.interrupt("boss"))
+
+    def ask_owner(event: BeforeToolCallEvent) -> None:
+        if not event.agent.state.get("answer"):
+            event.interrupt("owner")
+
+    agent.add_hook(ask_boss, BeforeToolCallEvent)
+    agent.add_hook(ask_owner, BeforeToolCallEvent)
+    result = agent("go")
+    assert [each.name for each in result.interrupts] == ["boss", "owner"]  # type: ignore[union-attr]
+    agent(answers_to(result)[:1])
+
+    assert world.told == ["a"]
+    assert world.keys != [None]
+    assert any(isinstance(record, ToolStarted) for record in world.records)
+
+
 def test_a_tool_that_has_asked_itself_is_in_doubt_once_it_goes_on(world: World) -> None:
     script: Any = [[("ask", {})], "done"]
     result = world.agent(script, in_doubt="never_twice")("go")

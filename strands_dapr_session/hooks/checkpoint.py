@@ -374,9 +374,9 @@ def _waits(recording: Recording, agent: Agent, message: Message) -> bool:
     is_forced = strands_compat.wants_structured_output(agent) and recording.holds_back_answer(agent, message)
     if message["role"] != "assistant":
         # Behind the end of a turn nothing would tell that the model is not to be asked again.
-        is_end = invocation.ends or invocation.stop is not None
+        is_end = invocation.ends or invocation.stop is not None or strands_compat.is_stopping(agent)
         return is_end or is_forced or recording.holds_final_answer(message)
-    if invocation.is_over or not tool_use_ids(message):
+    if invocation.is_over or strands_compat.is_cancelled(agent) or not tool_use_ids(message):
         return True
     return is_forced and strands_compat.asks_for_structured_output_only(agent, message)
 

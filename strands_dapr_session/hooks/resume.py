@@ -145,16 +145,23 @@ class ResumeHook(HookProvider):
         if invocation is not None and invocation.reinjected and event.message["role"] == "user":
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
             _sort_results(event.message, invocation.in_order(recording.batch_as_answered))
+            self._stop_waiting(
+                event.agent
+            )  # where the agent is cancelled, no tool has run, and Strands keeps the batch
             invocation.reinjected = False
 
     def _let_call_tools(self, event: BeforeToolCallEvent) -> None:
         """Let tools call others directly, now that the event loop has taken the batch: an interrupted agent may not."""
         recording = self._recordings.find(event.agent)
-        if recording is None or recording.invocation is None or not recording.invocation.reinjected:
-            return
-        state = strands_compat.interrupt_state(event.agent)
+        if recording is not None and recording.invocation is not None and recording.invocation.reinjected:
+            self._stop_waiting(event.agent)
+
+    @staticmethod
+    def _stop_waiting(agent: Agent) -> None:
+        """End the waiting that made Strands take the recorded results."""
+        state = strands_compat.interrupt_state(agent)
         if state["activated"]:
-            strands_compat.load(event.agent, {"interrupt_state": strands_compat.without_batch(state)})
+            strands_compat.load(agent, {"interrupt_state": strands_compat.without_batch(state)})
 
     async def _settle(self, event: BeforeToolCallEvent) -> None:
         """Decide about a call that may have run already, unless a hook has cancelled it."""

@@ -96,6 +96,11 @@ def is_cancelled(agent: Agent) -> bool:
     return signal is not None and signal.is_set()
 
 
+def is_stopping(agent: Agent) -> bool:
+    """Tell whether an agent asks its model no more, since somebody has cancelled it, at once or after its tools."""
+    return is_cancelled(agent) or getattr(agent, "_deferred_cancel", False)
+
+
 def stand_down(agent: Agent) -> None:
     """Keep the agent's default strategy from trying a failed model call again, as ours decides about that.
 
@@ -161,10 +166,10 @@ def names_a_tool(tool_use: ToolUse) -> bool:
 def will_stop(agent: Agent, invocation_state: Mapping[str, Any]) -> dict[str, Any] | None:
     """Tell whether a tool asked the agent to stop when its batch is done, for `stop_again`; None if none did.
 
-    By `Agent.cancel(after_current_tools=True)`, of which only the fields tell (1.62), or, as before that, by a flag in
-    the ``request_state``, which is Strands' own documented way.
+    By `Agent.cancel`, of which only the fields tell (1.62): while tools run, it makes no difference whether that was
+    to come after them. Or, as before that, by a flag in the ``request_state``, which is Strands' own documented way.
     """
-    if getattr(agent, "_deferred_cancel", False):
+    if hasattr(agent, "_deferred_cancel") and is_stopping(agent):
         return {"cancel": getattr(agent, "_cancel_message", None)}
     return {} if (invocation_state.get("request_state") or {}).get("stop_event_loop") else None
 

@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.hooks import AfterInvocationEvent, BeforeModelCallEvent, BeforeToolCallEvent, MessageAddedEvent
+from strands.hooks import (
+    AfterInvocationEvent,
+    AfterModelCallEvent,
+    AfterToolCallEvent,
+    BeforeModelCallEvent,
+    BeforeToolCallEvent,
+    MessageAddedEvent,
+)
 from strands.types.exceptions import EventLoopException
 
 from strands_dapr_session import DaprSessionManager
 from strands_dapr_session.strands_compat import AFTER_TOOLS
 from strands_dapr_session.testing.model import ScriptedModel
-from tests.integration.agents.film import Film, check_everywhere, manager
+from tests.integration.agents.film import Film, check_everywhere, live, manager, recorded_scope
 
 ran: list[str] = []
 BATCH = [("work", {"number": 1}), ("enough", {}), ("work", {"number": 2})]
@@ -47,6 +54,14 @@ async def cancel(tool_context: ToolContext) -> str:
     return "enough"
 
 
+@tool(name="enough", context=True)
+async def cancel_at_once(tool_context: ToolContext) -> str:
+    """Cancel the agent."""
+    ran.append(tool_context.tool_use["toolUseId"])
+    tool_context.agent.cancel()
+    return "enough"
+
+
 def agent(session_manager: DaprSessionManager, script: Any, *tools: Any) -> Agent:
     made = Agent(model=ScriptedModel(script), tools=[*tools], session_manager=session_manager, callback_handler=None)
     made.add_hook(_linger, AfterInvocationEvent)
@@ -63,6 +78,7 @@ async def _linger(event: AfterInvocationEvent) -> None:  # noqa: ARG001
     [
         pytest.param(enough, id="flag"),
         pytest.param(cancel, id="cancel", marks=pytest.mark.newest_dependencies),
+        pytest.param(cancel_at_once, id="cancel at once", marks=pytest.mark.newest_dependencies),
     ],
 )
 def test_an_agent_that_was_asked_to_stop_stops_wherever_it_was_cut(stop: Any) -> None:
@@ -108,6 +124,46 @@ def test_what_hooks_make_of_messages_survives_wherever_it_was_cut() -> None:
     blocks = [block for message in cuts[0].expected["messages"] for block in message["content"]]
     asked = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
     assert asked == [{"number": 10}, {"number": 20}, {"number": 30}]
+
+
+@pytest.mark.newest_dependencies
+@pytest.mark.parametrize(
+    "event_type", [AfterModelCallEvent, BeforeToolCallEvent, AfterToolCallEvent, MessageAddedEvent]
+)
+def test_an_agent_that_a_hook_cancelled_is_cancelled_wherever_it_was_cut(event_type: type) -> None:
+    def build(session_manager: DaprSessionManager) -> Agent:
+        script = {"first": [[("work", {"number": 0})], BATCH[::2], "never said"], "second": ["said"]}
+        made = agent(session_manager, script, work)
+
+        def cancel(event: Any) -> None:
+            if len(event.agent.messages) == 4 or (event_type is AfterModelCallEvent and len(event.agent.messages) == 3):
+                event.agent.cancel(message="No more.")
+
+        made.add_hook(cancel, event_type)
+        return made
+
+    cuts = check_everywhere(build, ["first", "second"], ran=ran)
+    assert "No more." in str(cuts[0].expected["messages"])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same agent", "another process"])
+def test_a_run_that_is_cancelled_as_it_goes_on_is_over(*, elsewhere: bool) -> None:
+    """In the midst of a batch, Strands has been told to wait for an answer, and would for ever."""
+    script = {"first": [[("work", {"number": 0}), ("work", {"number": 1})], "never said"], "second": ["said"]}
+    film = Film()
+    live(film, lambda manager: agent(manager, script, work), ["first"])
+    tried = 0
+    for frame in film.frames:
+        cut = Film.at(frame)
+        made = agent(manager(cut), script, work)
+        if not recorded_scope(cut).results:
+            continue
+        tried += 1
+        made.cancel()
+        assert made("first").stop_reason == "cancelled"
+        other = agent(manager(cut), script, work) if elsewhere else made
+        assert str(other("second")).strip() == "said"
+    assert tried
 
 
 class Filtered(ScriptedModel):

@@ -195,8 +195,8 @@ AGENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/checkpoint.py",
-                "    if invocation.is_over or not tool_use_ids(message):\n        return True\n",
-                "",
+                "strands_compat.is_cancelled(agent) or not tool_use_ids(message):",
+                "strands_compat.is_cancelled(agent):",
             ),
         ),
         ("tests/unit/hooks/test_rules.py::test_a_final_answer_and_the_end_are_in_one_commit",),

@@ -23,7 +23,7 @@ from strands_dapr_session.hooks.in_doubt import policy_of_call, settle
 from strands_dapr_session.hooks.invocation import calls_in
 from strands_dapr_session.hooks.restore import restore_agent
 from strands_dapr_session.records.codec import unpack_value
-from strands_dapr_session.strands_compat import LAST, LATE
+from strands_dapr_session.strands_compat import FIRST, LAST, LATE
 
 if TYPE_CHECKING:
     from strands.hooks import HookRegistry
@@ -52,6 +52,8 @@ class ResumeHook(HookProvider):
         """Register for the events of an agent."""
         registry.add_callback(AgentInitializedEvent, self._restore)
         registry.add_callback(BeforeInvocationEvent, self._reinject, order=LAST)
+        if strands_compat.AFTER_TOOLS is not None:
+            registry.add_callback(strands_compat.AFTER_TOOLS, self._recall, order=FIRST)
         registry.add_callback(MessageAddedEvent, self._tidy_message, order=HookOrder.SDK_FIRST)
         registry.add_callback(BeforeToolCallEvent, self._let_call_tools, order=HookOrder.SDK_FIRST)
         # Late: hooks choose which tool runs, and what it is given.
@@ -131,6 +133,18 @@ class ResumeHook(HookProvider):
             recording.counted.append(finished.invocation_id)
         strands_compat.add_to_call(agent, recorded.get("usage_of_call", recorded.get("usage", {})))
         recording.handed_out = recorded
+
+    def _recall(self, event: Any) -> None:
+        """Let recorded results end the turn, as they do in the process in which the tools ran."""
+        recording = self._recordings.find(event.agent)
+        if recording is None or recording.invocation is None or not recording.invocation.reinjected:
+            return
+        last = recording.transcript.last
+        results = {block["toolResult"].get("toolUseId"): block["toolResult"] for block in event.message["content"]}
+        for block in [] if last is None else last["content"]:
+            call = block.get("toolUse")
+            if call is not None and call["toolUseId"] in recording.results and call["toolUseId"] in results:
+                strands_compat.recall_result(event.agent, call, results[call["toolUseId"]])
 
     def _tidy_message(self, event: MessageAddedEvent) -> None:
         """Make messages of a resumed call what they would have been."""

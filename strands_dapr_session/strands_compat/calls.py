@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from strands import ModelRetryStrategy, hooks
+from strands.hooks import AfterToolCallEvent
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.tools.tools import InvalidToolUseNameException, validate_tool_use
 
@@ -21,6 +22,11 @@ try:  # the same; kept out of `strands.middleware` until its contract is final
     from strands.middleware._agent_stream import AgentStreamStage
 except ImportError:
     AgentStreamStage = None  # type: ignore[assignment]
+
+try:  # since 1.6x, always registered
+    from strands.agent._agent_delegation import AgentDelegation
+except ImportError:
+    AgentDelegation = None  # type: ignore[assignment,misc]
 
 try:  # since 1.6x a hook may choose another tool by its name alone
     from strands.tools.executors._executor import _lookup_tool as _look_up
@@ -43,9 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from strands import Agent
-    from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeToolCallEvent
+    from strands.hooks import AfterInvocationEvent, BeforeToolCallEvent
     from strands.types.content import Message
-    from strands.types.tools import AgentTool, ToolUse
+    from strands.types.tools import AgentTool, ToolResult, ToolUse
 
 FIRST: Final = -math.inf
 """Order of a callback that comes before those of everybody else, `HookOrder.SDK_FIRST` included."""
@@ -149,6 +155,19 @@ def asks_for_structured_output_only(agent: Agent, message: Message) -> bool:
     lent = agent.tool_registry.dynamic_tools
     names = [block["toolUse"]["name"] for block in message["content"] if "toolUse" in block]
     return all(is_structured_output(lent.get(name)) for name in names)
+
+
+def recall_result(agent: Agent, tool_use: ToolUse, result: ToolResult) -> None:
+    """Let an agent know that a tool gave a result in another process, as far as that ends its turn.
+
+    Which agents may end it (`Agent.as_tool(delegate=True)`) a plugin remembers from one event to another (1.62). Other
+    hooks are not told again what they were told there.
+    """
+    plugins = getattr(getattr(agent, "_plugin_registry", None), "_plugins", {})
+    plugin = None if AgentDelegation is None else plugins.get(AgentDelegation.name)
+    if plugin is not None:
+        tool = agent.tool_registry.registry.get(tool_use["name"])
+        plugin._on_after_tool_call(AfterToolCallEvent(agent, tool, tool_use, {}, result))  # noqa: SLF001
 
 
 def names_a_tool(tool_use: ToolUse) -> bool:

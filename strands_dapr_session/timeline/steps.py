@@ -197,7 +197,9 @@ def _status(record: Noted, key: str) -> dict[str, Any]:
 
 
 def _prompt(packed: bytes, key: str) -> str:
-    """Read what was asked, as text."""
+    """Read what was asked, as text. In a fork, nothing is left of the long prompts that had been answered before."""
+    if not packed:
+        return "…"
     prompt = unpack_value(packed, key=key)
     if not isinstance(prompt, list) or len(prompt) != len(("asked", "after hooks")) or not _is_asked(prompt[0]):
         return _text(prompt)  # the task of an orchestrator

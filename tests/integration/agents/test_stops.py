@@ -126,6 +126,17 @@ def test_what_hooks_make_of_messages_survives_wherever_it_was_cut() -> None:
     assert asked == [{"number": 10}, {"number": 20}, {"number": 30}]
 
 
+@pytest.mark.newest_dependencies  # delegation came with 1.6x
+def test_an_agent_that_delegates_ends_with_what_the_other_said_wherever_it_was_cut() -> None:
+    def build(session_manager: DaprSessionManager) -> Agent:
+        other = Agent(name="other", model=ScriptedModel(["from the other"]), callback_handler=None)
+        script = [[("work", {"number": 0})], [("other", {"input": "go on"})], "never said"]
+        return agent(session_manager, script, work, other.as_tool(delegate=True))
+
+    cuts = check_everywhere(build, ["go"], ran=ran)
+    assert cuts[0].expected["answer"] == ["from the other"]
+
+
 @pytest.mark.newest_dependencies
 @pytest.mark.parametrize(
     "event_type", [AfterModelCallEvent, BeforeToolCallEvent, AfterToolCallEvent, MessageAddedEvent]

@@ -421,11 +421,15 @@ def test_finished_invocations_are_remembered_by_their_ids(store: MemoryStore) ->
     agent("first", invocation_state={"invocation_id": "req-1"})
     agent("second")
     agent("third", invocation_state={"invocation_id": "req-3"})
+    agent("long " * 1000, invocation_state={"invocation_id": "req-4"})
+    agent("fifth", invocation_state={"invocation_id": "req-5"})
     read_timeline("s", store=store).fork("f")
     fork = agent_on(store, "f", script=[])  # the model would fail
     assert str(fork("first", invocation_state={"invocation_id": "req-1"})) == "done\n"
     assert str(fork("third", invocation_state={"invocation_id": "req-3"})) == "done\n"
+    assert str(fork("long " * 1000, invocation_state={"invocation_id": "req-4"})) == "done\n"
     assert look(fork) == look(agent)
+    assert [event.kind for event in read_timeline("f", store=store).steps[0].events] == ["forked"]
 
 
 def test_in_the_middle_of_an_invocation_no_session_can_begin(store: MemoryStore) -> None:

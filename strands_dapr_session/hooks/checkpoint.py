@@ -90,11 +90,11 @@ class CheckpointHooks(HookProvider):
         recording.replay = recording.replayed = recording.handed_out = None
         if recording.to_continue is not None and not recording.to_continue.is_same_call(event.agent):
             recording.to_continue = None
-        given = list(event.messages)
         if recording.to_continue is None:
-            recording.given = given
+            recording.given, recording.adopted = copy_messages(event.messages), list(event.messages)
         # Hooks and conversation managers edit messages where they are. A caller who says it again must say the same.
-        event.messages = copy_messages(given)
+        for message, copied in zip(event.messages, copy_messages(event.messages), strict=True):
+            message["content"] = copied["content"]
         # Where the agent waits for nothing, its caller has repeated answers: see `take_answers_again`.
         recording.is_answer = recording.visit is None and strands_compat.interrupt_state(event.agent)["activated"]
         # Where this process is not sure of what is recorded, the journal will tell what it waits for. And an agent that

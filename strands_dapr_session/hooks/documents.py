@@ -19,7 +19,7 @@ SNAPSHOT_FIELDS: Final = ("conversation_manager_state", "interrupt_state", "mode
 PROGRESS: Final = "progress"
 """Our own document: how far the invocation has come (see `recording.Progress`)."""
 
-StateVersion: TypeAlias = tuple[int, int]
+StateVersion: TypeAlias = tuple[object, int]
 """See `strands_compat.state_version`."""
 
 

@@ -146,9 +146,14 @@ def _open_owed(
     recording: Recording, agent: Agent, key: str | None, prompt: Messages, last: InvocationView
 ) -> Invocation:
     """Decide between the owed invocation and a new one."""
+    if _is_taken_back(recording, agent):
+        owed.refuse_new(recording.name)
+        agent.messages[:] = [message for message in agent.messages if message is not recording.transcript.last]
+        return _new(recording, key, prompt)
     asked, _ = unpack_prompt(last.prompt)
     another_id = key is not None and last.key is not None and key != last.key
-    same = not recording.given or (same_prompt(asked, recording.given) and not another_id)
+    says_same = recording.has_adopted(agent) or same_prompt(asked, recording.given)
+    same = not recording.given or (says_same and not another_id)
     has_answer = _has_answer(recording, last)
     is_stuck = _is_stuck(recording, agent) or (has_answer and "cut_off" in recording.status)
     if is_stuck or (not same and recording.status.get("state") in {FAILED, PARKED}):
@@ -221,6 +226,15 @@ def _answers(recording: Recording, agent: Agent) -> list[str]:
     """List the interrupts that were answered so far."""
     interrupts = strands_compat.interrupt_state(agent)["interrupts"]
     return answered_so_far(recording.status.get("answers", ()), interrupts)
+
+
+def _is_taken_back(recording: Recording, agent: Agent) -> bool:
+    """Tell whether the caller has removed the end of what is recorded, or put other messages in its place.
+
+    The message that asks for the open batch does not count: it has just been put back.
+    """
+    last = len(recording.transcript) - 1 - bool(recording.batch)
+    return last >= 0 and recording.transcript.is_missing(last, agent.messages)
 
 
 def _is_stuck(recording: Recording, agent: Agent) -> bool:

@@ -67,6 +67,7 @@ class Recording:
         placeholder: Such an answer that Strands did append, because the agent is still the one that failed.
         refused: The text with which Strands ended a call that a hook cancelled while something is owed.
         given: The prompt of the call that is about to begin, as the caller gave it.
+        adopted: The very messages of that prompt, which become messages of the agent.
         is_answer: That call answers what the agent asked, as far as it knew, or goes on by a hook. Others may have done
             so before.
         invocation: What runs now.
@@ -112,6 +113,7 @@ class Recording:
         self.placeholder: Message | None = None
         self.refused: Message | None = None
         self.given: Messages = []
+        self.adopted: Messages = []
         self.is_answer = False
         self.invocation: Invocation | None = None
         self.to_continue: ToContinue | None = None
@@ -222,6 +224,11 @@ class Recording:
         """Tell whether an answer of the model that is not recorded yet precedes a message that was just added."""
         added = [each for each in self.transcript.behind(agent.messages) if each is not message]
         return any(each["role"] == "assistant" for each in added)
+
+    def has_adopted(self, agent: Agent) -> bool:
+        """Tell whether the caller says again what has become messages of the agent, whatever became of these."""
+        live = {id(message) for message in agent.messages}
+        return bool(self.adopted) and all(id(message) in live for message in self.adopted)
 
     def put_back(self, agent: Agent) -> None:
         """Give the agent its held message back, in its place, and take Strands' answer to it away."""

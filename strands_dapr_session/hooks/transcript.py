@@ -112,6 +112,13 @@ class Transcript:
             self._messages = live
         return self._splice(live, edits, results, packed)
 
+    def is_missing(self, at: int, live: Messages) -> bool:
+        """Tell whether a message list has neither a recorded message nor one that says the same."""
+        known, digest = self._messages[at], self._digests[at]
+        if any(message is known for message in live):
+            return False
+        return all(_digest(pack_value(message, path=f"messages[{n}]")) != digest for n, message in enumerate(live))
+
     def behind(self, live: Messages) -> Messages:
         """List the messages behind the last recorded one; all of them if it is not there any more."""
         last = self._place_of_last(live)

@@ -59,14 +59,15 @@ def keep(agent: Agent) -> Callable[[], None]:
     return put_back
 
 
-def state_version(agent: Agent) -> tuple[int, int]:
+def state_version(agent: Agent) -> tuple[object, int]:
     """Tell whether the agent's state may have changed, without copying it.
 
-    `_get_version` is what Strands' own session managers use (1.43 to 1.62); the identity covers `agent.state = ...`.
+    `_get_version` is what Strands' own session managers use (1.43 to 1.62); the object covers `agent.state = ...`. Not
+    its id: another state may get that when this one is gone.
     """
     state = agent.state
     version = getattr(state, "_get_version", None)
-    return (id(state), version() if version is not None else -1)
+    return (state, version() if version is not None else -1)
 
 
 def edits_history_midway(agent: Agent) -> bool:

@@ -536,3 +536,38 @@ def test_compression_in_the_midst_that_keeps_the_first_and_the_last() -> None:
     assert strands_compat.edits_history_midway(agent)
     plain_one = Agent(model=ScriptedModel(["done"]), tools=[fetch], callback_handler=None)
     assert not strands_compat.edits_history_midway(plain_one)  # else a step costs the more the longer a session is
+
+
+def test_a_summary_is_made_of_what_there_is_now() -> None:
+    """The agent that makes it has a session too, was killed in it, and gets other messages, without its old prompt."""
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        helper = Agent(model=Digest([]), agent_id="helper", session_manager=session_manager, callback_handler=None)
+        return Agent(
+            model=Narrow(messages=6),
+            tools=[fetch],
+            conversation_manager=SummarizingConversationManager(
+                summary_ratio=0.5, preserve_recent_messages=2, summarization_agent=helper
+            ),
+            session_manager=session_manager,
+            callback_handler=None,
+        )
+
+    check_everywhere(build, ["one"])
+
+
+@pytest.mark.parametrize("take_back", [list.clear, list.pop], ids=["all", "the last"])
+def test_a_run_whose_messages_are_taken_back_begins_anew(take_back: Any) -> None:
+    film = Film()
+    build = build_with("null")
+    live(film, build, ["one"])
+    tried = 0
+    for frame in film.frames[:-1]:
+        agent = build(manager(Film.at(frame)))
+        if not agent.messages:
+            continue
+        tried += 1
+        take_back(agent.messages)
+        assert str(agent("one")).strip() == "read 4 pages"
+        assert [block for message in agent.messages for block in message["content"]].count({"text": "one"}) >= 1
+    assert tried > 5

@@ -266,9 +266,9 @@ def test_a_prompt_that_a_hook_rewrites_where_it_is_and_differently_each_time() -
         assert not cut.recorded & set(cut.again), cut.frame
 
 
-def test_the_prompt_of_the_caller_stays_what_it_was() -> None:
-    """Else it would be another one when it is said again, and the run would begin anew."""
-    prompt: Any = [{"text": "go"}]
+@pytest.mark.parametrize("prompt", [[{"text": "go"}], [{"role": "user", "content": [{"text": "go"}]}]])
+def test_the_same_prompt_is_the_same_though_hooks_have_edited_what_strands_made_of_it(prompt: Any) -> None:
+    """Strands makes the caller's own lists and messages a part of the conversation."""
     agent = agent_on(MemoryStore())
     failures = ["hook"]
 
@@ -280,9 +280,17 @@ def test_the_prompt_of_the_caller_stays_what_it_was() -> None:
     add_hook(agent, note, BeforeModelCallEvent)
     with pytest.raises(Exception, match="hook"):
         agent(prompt)
-    assert prompt == [{"text": "go"}]
     assert str(agent(prompt)).strip() == "went"
     assert len(ran) == 1
+
+
+def test_the_blocks_of_the_caller_stay_what_they_were() -> None:
+    blocks: Any = [{"text": "go"}]
+    agent = agent_on(MemoryStore())
+    agent(blocks)
+    agent.messages[0]["content"][0]["text"] = "edited"
+    agent.messages[0]["content"].append({"text": "a note"})
+    assert blocks == [{"text": "go"}]
 
 
 def test_a_prompt_that_a_hook_takes_away() -> None:

@@ -92,3 +92,13 @@ def test_a_state_that_did_not_change_is_not_looked_at_again(monkeypatch: pytest.
     agent.state.set("b", 2)
     again.changed(agent)
     assert len(looked) == 3
+
+
+def test_a_state_is_another_one_though_it_has_the_address_of_the_one_before() -> None:
+    agent, documents = agent_with(), Documents("")
+    for number in range(20):
+        agent.state = AgentState({"number": number})
+        documents.take(*documents.changed(agent))
+        agent.state = AgentState({"number": "lost"})
+        agent.state = AgentState({"number": "kept"})
+        assert state_in(documents, agent) == [{"number": "kept"}]

@@ -323,7 +323,8 @@ class CheckpointHooks(HookProvider):
             return True  # a call of the agent begins or ends, perhaps on this very loop, and records what differs
         if recording is None or recording.invocation is None:
             return False
-        self._record(recording, agent, thorough=True)
+        if not (strands_compat.wants_structured_output(agent) and recording.holds_back_answer(agent)):
+            self._record(recording, agent, thorough=True)  # else see `_waits`
         return True
 
     async def record_now(self, agent: Agent) -> None:

@@ -220,8 +220,8 @@ class Recording:
         """Tell whether a message holds the result of structured output, which ends the invocation."""
         return any(block.get("toolResult", {}).get("toolUseId") in self.structured for block in message["content"])
 
-    def holds_back_answer(self, agent: Agent, message: Message) -> bool:
-        """Tell whether an answer of the model that is not recorded yet precedes a message that was just added."""
+    def holds_back_answer(self, agent: Agent, message: Message | None = None) -> bool:
+        """Tell whether an answer of the model is not recorded yet, other than a message that was just added."""
         added = [each for each in self.transcript.behind(agent.messages) if each is not message]
         return any(each["role"] == "assistant" for each in added)
 

@@ -104,6 +104,7 @@ class ResumeHook(HookProvider):
         strands_compat.add_to_call(event.agent, progress.usage_of_call, progress.batches_of_call - is_open)
         recording.usage_is_live = True
         if invocation.answered:
+            strands_compat.share_batch(event.agent)
             return
         telemetry.mark("resumed", attempt=invocation.attempt, tool_results=len(recording.results))
         if not recording.batch:

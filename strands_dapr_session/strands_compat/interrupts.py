@@ -91,6 +91,21 @@ def has_batch(agent: Agent) -> bool:
     state = interrupt_state(agent)
     return state.get("pending_tool_execution") is not None or "tool_use_message" in state["context"]
 
+def share_batch(agent: Agent) -> None:
+    """Let the half-finished batch of an agent be asked for by the very message in its conversation.
+
+    It is that where the agent stopped to ask. Hooks edit what tools are given where it is.
+    """
+    state: Any = agent._interrupt_state  # noqa: SLF001
+    pending = getattr(state, "pending_tool_execution", None)
+    if not agent.messages:
+        return
+    last = agent.messages[-1]
+    if pending is not None and pending.assistant_message == last:
+        pending.assistant_message = last
+    elif state.context.get("tool_use_message") == last:
+        state.context["tool_use_message"] = last
+
 
 def sort_batch(agent: Agent, order: Sequence[str]) -> None:
     """Sort the results that the interrupt state of an agent carries for its half-finished batch.

@@ -155,6 +155,25 @@ def test_a_call_that_answers_is_repeated_without_the_answers(origin: Any, execut
         cut.check()
 
 
+@EXECUTORS
+def test_hooks_edit_the_conversation_also_where_another_process_had_asked(executor: type) -> None:
+    """What Strands keeps while it waits is the message in the conversation, until it was stored and restored."""
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        agent = from_tools(executor=executor)(session_manager)
+
+        def sign(event: BeforeToolCallEvent) -> None:
+            given = event.tool_use["input"]
+            given["name"] = f"{given['name'].removesuffix('.')}."
+
+        add_hook(agent, sign, BeforeToolCallEvent)
+        return agent
+
+    cuts = check_everywhere(build, until_done(executor), ran=ran)
+    calls = [block["toolUse"]["input"] for block in cuts[0].expected["messages"][1]["content"]]
+    assert [call["name"] for call in calls] == ["a.", "b.", "c.", "d."]
+
+
 def test_two_questions_of_one_tool() -> None:
     build = from_tools([[("twice", {}), ("look", {"name": "a"})], "done"])
     cuts = check_everywhere(build, ["go", answers, answers], ran=ran)

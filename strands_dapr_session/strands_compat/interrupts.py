@@ -91,6 +91,7 @@ def has_batch(agent: Agent) -> bool:
     state = interrupt_state(agent)
     return state.get("pending_tool_execution") is not None or "tool_use_message" in state["context"]
 
+
 def share_batch(agent: Agent) -> None:
     """Let the half-finished batch of an agent be asked for by the very message in its conversation.
 

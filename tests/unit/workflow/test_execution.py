@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent.base import MultiAgentResult, NodeResult, Status
 
 from strands_dapr_session import (
     ConfigurationError,
@@ -22,7 +23,7 @@ from strands_dapr_session import (
 from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.memory import MemoryStore
 from strands_dapr_session.testing.model import ScriptedModel
-from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped
+from strands_dapr_session.workflow.execution import Asking, Execution, Finished, Raised, Stopped, _why_it_failed
 from strands_dapr_session.workflow.runs import Claim
 from strands_dapr_session.workflow.state import Request, RunState
 
@@ -275,6 +276,18 @@ async def test_a_cancelled_agent_stops_by_itself_and_leaves_its_session_free(age
     assert isinstance(await agents.execution("say").run(), Finished)
 
 
+async def test_who_stopped_by_itself_is_not_given_up_besides(agents: Agents) -> None:
+    execution, ending = await agents.begin("labour")
+
+    def abandon(*_: Any) -> None:
+        raise SessionBusyError("somebody else goes on already")
+
+    execution._root._session_manager.abandon = abandon
+    execution.stop("cancel")
+    agents.may_end.set()
+    assert await ending == Stopped("cancel")
+
+
 async def test_a_cancelled_agent_that_does_not_stop_is_stopped_and_given_up(
     agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,15 +410,19 @@ async def test_what_an_agent_leaves_running_is_cancelled(agents: Agents) -> None
 
 
 async def test_a_run_goes_by_its_id_in_the_journal(agents: Agents) -> None:
-    assert isinstance(await agents.execution("say", "run-7").run(), Finished)
+    ending = await agents.execution("say", "run-7").run()
+    assert isinstance(ending, Finished)
+    assert isinstance(ending.result, dict)
     assert list(Journal(agents.store, "s", "default").load_sync().finished) == ["run-7"]
 
 
 async def test_questions_are_handed_on(agents: Agents) -> None:
     ending = await agents.execution("ask").run()
     assert isinstance(ending, Asking)
-    ((id_, name, reason),) = [tuple(each.values()) for each in ending.interrupts]
+    (question,) = ending.interrupts
+    id_, name, reason = question.values()
     assert (name, reason) == ("may I", "it is late")
+    assert isinstance(ending.interrupts, tuple)
     assert id_
 
 
@@ -444,3 +461,20 @@ async def test_what_could_not_be_resumed_is_refused(agents: Agents, build: Any, 
     assert isinstance(ending, Raised)
     assert isinstance(ending.error, ConfigurationError)
     assert why in str(ending.error)
+
+
+def result_of(**nodes: Any) -> MultiAgentResult:
+    results = {name: NodeResult(each, status=getattr(each, "status", Status.COMPLETED)) for name, each in nodes.items()}
+    return MultiAgentResult(Status.FAILED, results)
+
+
+def test_why_a_graph_failed_is_its_first_exception_wherever_that_is() -> None:
+    error, done = ValueError("no"), MultiAgentResult(Status.COMPLETED, {"x": NodeResult(KeyError("handled"))})
+    assert _why_it_failed(result_of(a=done, b=error, c=KeyError("later"))) is error
+    assert _why_it_failed(result_of(a=done, b=result_of(c=error))) is error
+
+
+def test_a_graph_that_failed_without_an_exception_has_failed_too() -> None:
+    why = _why_it_failed(result_of(a=MultiAgentResult(Status.COMPLETED, {})))
+    assert isinstance(why, RunFailedError)
+    assert why.error_type == "FAILED"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
+from strands.hooks import BeforeInvocationEvent
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types.tools import AgentTool
 
@@ -132,8 +133,10 @@ class Timed:
 
         async def enter(context: Context) -> AsyncGenerator[Any, None]:
             yield context.tool
+            yield "more"
 
-        (found,) = await self.run(TOOL, Context(tool, {"name": "work"}), enter)
+        found, more = await self.run(TOOL, Context(tool, {"name": "work"}), enter)
+        assert more == "more"
         return found
 
 
@@ -260,3 +263,11 @@ async def test_calls_of_which_nothing_is_recorded_have_any_time() -> None:
     timed = Timed(recording, invocation=5)
     assert await timed.run(CALL, Context(agent=timed), lambda _: events(1, 2)) == [1, 2]
     assert await timed.run(CALL, Context(agent="another"), lambda _: events(1, 2)) == [1, 2]
+
+
+def test_users_middleware_is_outside_of_what_is_timed() -> None:
+    added: list[Any] = []
+    hook = TimekeepingHook(cast("Any", None), Deadlines(tool=1))
+    registry = SimpleNamespace(add_callback=lambda *what, order: added.append((*what, order)))
+    hook.register_hooks(cast("Any", registry))
+    assert added == [(BeforeInvocationEvent, hook._watch, strands_compat.LAST)]

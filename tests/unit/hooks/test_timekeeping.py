@@ -72,6 +72,8 @@ def test_an_invocation_that_took_too_long_is_marked_and_one_that_was_silent_is_n
     error = scene.watch(invocation=10, silence=2).late()
     assert "s/default recorded nothing for 2 seconds" in str(error)
     assert (error.seconds, scene.invocation.overdue) == (2, False)
+    scene.watch(invocation=3.5, silence=2).late()
+    assert not scene.invocation.overdue  # half a second is left
     error = scene.watch(invocation=3, silence=2).late()
     assert "s/default took longer than 3 seconds and is parked" in str(error)
     assert (error.seconds, scene.invocation.overdue) == (3, True)
@@ -94,6 +96,7 @@ class Tool(AgentTool):
 
     async def stream(self, tool_use: Any, invocation_state: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         yield (tool_use, invocation_state, kwargs)
+        yield "more"
         if self.hangs:
             await asyncio.Event().wait()
 
@@ -177,7 +180,7 @@ async def test_a_timed_tool_is_the_tool_in_everything_but_its_time() -> None:
     )
     assert timed.is_dynamic is False  # as every tool has it
     called = [event async for event in timed.stream({"name": "work"}, {"a": 1}, more=2)]
-    assert called == [({"name": "work"}, {"a": 1}, {"more": 2})]
+    assert called == [({"name": "work"}, {"a": 1}, {"more": 2}), "more"]
 
 
 async def test_tools_that_make_structured_output_or_do_not_exist_are_left_alone() -> None:
@@ -214,7 +217,7 @@ async def test_a_tool_that_hangs_is_told_by_its_name(limits: Any, forgotten: lis
 @pytest.mark.usefixtures("_running")
 async def test_a_tool_without_a_deadline_has_any_time() -> None:
     timed = await Timed(invocation=5).run_tool(Tool())
-    assert [each async for each in timed.stream({"name": "work"}, {})] == [({"name": "work"}, {}, {})]
+    assert [each async for each in timed.stream({"name": "work"}, {})] == [({"name": "work"}, {}, {}), "more"]
 
 
 async def events(*made: Any, hangs: bool = False) -> AsyncGenerator[Any, None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from strands_dapr_session.errors import SessionDeletedError, SessionExistsError
+from strands_dapr_session.errors import SessionDeletedError, SessionExistsError, UnsafeStoreError
 from strands_dapr_session.journal.acquire import Wish, acquire, give_back
 from strands_dapr_session.journal.delete import delete_journal
 from strands_dapr_session.journal.fork import FORK, fork
@@ -151,6 +151,42 @@ async def test_of_two_at_once_one_is_there_and_the_other_leaves_nothing() -> Non
     (place,) = (await roots_of(context_of(store), "f")).values()
     assert place.dead == []
     assert all(f":{place.live}:" in key for key in left(store))
+
+
+class Forgetful(MemoryStore):
+    """Creates without looking whether the key is there."""
+
+    is_proven = False
+
+    async def create(self, key: str, value: bytes) -> None:
+        await self.delete_many([key])
+        await super().create(key, value)
+
+
+async def test_no_session_is_made_in_a_store_that_is_not_safe() -> None:
+    _, view = await source(MemoryStore())
+    store = Forgetful()
+    with pytest.raises(UnsafeStoreError):
+        await fork(context_of(store), view, SOURCE, "f")
+    assert keys_of(store) == []
+
+
+async def test_a_store_is_opened_before_it_is_used() -> None:
+    _, view = await source(MemoryStore())
+
+    class Closed(MemoryStore):
+        is_open = False
+
+        async def open(self) -> None:
+            self.is_open = True
+
+        async def get(self, key: str) -> Entry | None:
+            assert self.is_open
+            return await super().get(key)
+
+    store = Closed()
+    await fork(context_of(store), view, SOURCE, "f")
+    assert contents(await view_of(store)) == contents(view)
 
 
 async def test_a_session_that_is_there_is_left_alone() -> None:

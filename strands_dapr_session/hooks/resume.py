@@ -160,9 +160,8 @@ class ResumeHook(HookProvider):
         if invocation is not None and invocation.reinjected and event.message["role"] == "user":
             # Strands puts recorded results before new ones, also those that an uninterrupted run does not.
             _sort_results(event.message, invocation.in_order(recording.batch_as_answered))
-            self._stop_waiting(
-                event.agent
-            )  # where the agent is cancelled, no tool has run, and Strands keeps the batch
+            # Where the agent is cancelled, no tool has run, and Strands keeps the batch.
+            self._stop_waiting(event.agent)
             invocation.reinjected = False
 
     def _let_call_tools(self, event: BeforeToolCallEvent) -> None:

@@ -139,8 +139,8 @@ AGENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/resume.py",
-                "position = {tool_use_id: index for index, tool_use_id in enumerate(order)}",
-                "position = {tool_use_id: index for index, tool_use_id in enumerate(reversed(order))}",
+                "for place, tool_use_id in enumerate(order):",
+                "for place, tool_use_id in enumerate(reversed(order)):",
             ),
         ),
         ("tests/unit/hooks/test_rules.py::test_recorded_results_reach_the_model_in_their_places",),
@@ -250,7 +250,7 @@ AGENTS: tuple[Mutant, ...] = (
             Edit(
                 "hooks/opening.py",
                 """\
-    if given and not same_prompt(asked, given):
+    if given and asked not in {None, digest_of(plain_prompt(given))}:
 """,
                 """\
     if given and not asked:
@@ -418,12 +418,74 @@ AGENTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "hooks/checkpoint.py",
-                "if not is_answer and (invocation.ends or invocation.stop is not None):",
-                "if not is_answer and invocation.ends and invocation.stop is not None:",
+                "invocation.ends or invocation.stop is not None or strands_compat.is_stopping(agent)",
+                "invocation.ends and invocation.stop is not None",
             ),
         ),
         (
             "tests/integration/agents/test_stops.py::test_an_agent_that_was_asked_to_stop_stops_wherever_it_was_cut[flag]",
+        ),
+    ),
+    Mutant(
+        "tools_of_a_stopped_answer_run",
+        "tools that Strands does not run for an answer are not run by whoever goes on",
+        (Edit("hooks/checkpoint.py", 'event.stop_response.stop_reason != "tool_use"', "False"),),
+        ("tests/integration/agents/test_stops.py::test_tools_of_an_answer_that_a_filter_stopped_never_run",),
+    ),
+    Mutant(
+        "doubts_settled_before_hooks",
+        "a call in doubt is treated by the policy of the tool that runs, whichever hooks choose",
+        (Edit("hooks/resume.py", "self._settle, order=LATE", "self._settle, order=FIRST"),),
+        ("tests/unit/hooks/test_resume.py::test_the_policy_is_that_of_the_tool_which_a_hook_chooses[selected]",),
+    ),
+    Mutant(
+        "prompt_compared_after_hooks",
+        "what the caller said is what is compared, whatever hooks make of it",
+        (
+            Edit(
+                "hooks/checkpoint.py",
+                "recording.given, recording.adopted = copy_messages(event.messages), list(event.messages)",
+                "recording.given, recording.adopted = list(event.messages), list(event.messages)",
+            ),
+        ),
+        (
+            (
+                "tests/integration/agents/test_users_hooks.py::"
+                "test_a_prompt_that_a_hook_rewrites_where_it_is_and_differently_each_time"
+            ),
+        ),
+    ),
+    Mutant(
+        "history_edits_of_tools_forgotten",
+        "what a tool makes of the messages is recorded with its result",
+        (Edit("hooks/recording.py", "return self.transcript.edited(agent.messages)", "return []"),),
+        (
+            (
+                "tests/integration/agents/test_conversation_managers.py::"
+                "test_what_is_edited_in_the_middle_of_a_run_stays_edited[forget]"
+            ),
+        ),
+    ),
+    Mutant(
+        "reinjection_taken_for_a_question",
+        "a run that is cancelled as it goes on waits for nobody",
+        (
+            Edit(
+                "hooks/resume.py",
+                """\
+            self._stop_waiting(event.agent)
+            invocation.reinjected = False
+""",
+                """\
+            invocation.reinjected = False
+""",
+            ),
+        ),
+        (
+            (
+                "tests/integration/agents/test_stops.py::"
+                "test_a_run_that_is_cancelled_as_it_goes_on_is_over[another process]"
+            ),
         ),
     ),
     Mutant(

@@ -101,7 +101,10 @@ class ToolHooks(HookProvider):
             recording.structured.add(tool_use_id)
             return
         if tool_use_id in recording.ambiguous or event.result.get("toolUseId") != tool_use_id:
-            return  # Strands would not know it for the result of this call: it is only a part of its message
+            # Strands would not know it for the result of this call: it is only a part of its message. So the tool runs
+            # again in another process, and asks to stop again.
+            _note_stop(recording, event)
+            return
         try:
             with recording.lock:
                 result = pack_value(event.result, path="toolResult")

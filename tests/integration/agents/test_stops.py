@@ -177,6 +177,30 @@ def test_a_run_that_is_cancelled_as_it_goes_on_is_over(*, elsewhere: bool) -> No
     assert tried
 
 
+class OneId(ScriptedModel):
+    """Gives all calls of an answer one id."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        async for event in super().stream(messages, *args, **kwargs):
+            start: Any = event.get("contentBlockStart", {}).get("start", {})
+            if "toolUse" in start:
+                start["toolUse"]["toolUseId"] = start["toolUse"]["toolUseId"].partition("t")[0] + "t0"
+            yield event
+
+
+@pytest.mark.filterwarnings("ignore:request_state.*is deprecated:DeprecationWarning")
+def test_a_tool_that_shares_its_id_stops_the_agent_wherever_it_was_cut() -> None:
+    """Its result is not recorded before the message of its batch, which must not be recorded before the end either."""
+
+    def build(session_manager: DaprSessionManager) -> Agent:
+        made = agent(session_manager, [], work, enough)
+        made.model = OneId([[("work", {"number": 0})], BATCH, "never said"])
+        return made
+
+    cuts = check_everywhere(build, ["go"])
+    assert "never said" not in str(cuts[0].expected)
+
+
 class Filtered(ScriptedModel):
     """A model whose second answer is stopped by a filter, tool calls and all."""
 

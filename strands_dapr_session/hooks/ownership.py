@@ -207,6 +207,10 @@ def restore_borrowed(recording: Recording, agent: Agent, view: View, *, may_wait
     Raises:
         DamagedDataError: What the journal holds is not the state of an agent.
     """
+    if view.scope(recording.scope).invocation is not None:
+        # What it had when that began was recorded with it, unless it was empty. The rest is of a call that was lost.
+        strands_compat.forget(agent)
+        agent.messages = []
     restore_agent(recording, agent, view, may_wait=may_wait)
     strands_compat.set_totals(agent, recording.documents.recorded(TOTALS) or {})
 

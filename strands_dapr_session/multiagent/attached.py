@@ -107,7 +107,6 @@ class Place:
             if number:
                 self.asking[scope] = number
                 recording = self._recording(scope, number, CallInside(self))
-                agent.messages = []  # another process has none, and this one the same
                 restore_borrowed(recording, agent, self.found.view, may_wait=True)
 
     def begin_again(self) -> None:
@@ -205,7 +204,6 @@ class CallInside(Borrower):
             self._place.is_repeated &= self._is_answer or same_prompt(asked, recording.given)
             if self._place.is_repeated:
                 may_wait = self._is_answer and status.get("state") == INTERRUPTED
-                agent.messages = [] if self._is_answer else agent.messages  # `Place.await_answers` has restored them
                 restore_borrowed(recording, agent, view, may_wait=may_wait)
                 recording.hands_out = True
                 return view

@@ -150,7 +150,6 @@ class SubAgentHooks(HookProvider):
         parent, view = call.parent, call.parent.found.view
         if is_owed(view, call.scope, call.visit, key=parent.name):
             recording = Recording(parent.journal, call.scope, parent.settings, Borrower(lambda _: None), parent.found)
-            agent.messages = []
             restore_borrowed(recording, agent, view, may_wait=True)
 
     def _bind(self, event: BeforeInvocationEvent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -345,12 +346,15 @@ class Office:
         self.store = FaultyStore(inner, on_applied=lambda _: self.frames.append(dict(inner._entries)))
         self.answers: list[Any] = []
         self.keys: set[str | None] = set()
+        self.on_answer: Callable[[], object] = list
 
     def graph(self, retry: Any = None, *, is_advised: bool = False) -> tuple[Any, Agent]:
         @tool(context=True)
         def ask(tool_context: ToolContext) -> str:
             """Ask a person."""
             self.answers.append(tool_context.interrupt("may I"))
+            tool_context.agent.state.set("asked", (tool_context.agent.state.get("asked") or 0) + 1)
+            self.on_answer()
             return str(self.answers[-1])
 
         @tool
@@ -436,6 +440,20 @@ def test_an_attached_agent_asks_again_wherever_the_store_went_away(fault: Fault)
         assert result.status == Status.COMPLETED, f"away from call {number} on"
         assert office.answers == ["yes"] * 2
         assert len(office.keys) == 2, f"away from call {number} on"  # what was recorded beside the question stays
+
+
+@pytest.mark.newest_dependencies  # see above
+def test_an_attached_agent_remembers_nothing_that_it_did_with_an_answer_when_that_was_lost() -> None:
+    office = Office()
+    graph, agent = office.graph()
+    graph("T")
+    office.on_answer = lambda: setattr(office.store, "plan", lambda _: LoseRequest())
+    with pytest.raises(StoreUnavailableError):
+        graph(still_asked(graph))
+    office.on_answer, office.store.plan = list, lambda _: None
+    assert finish(graph, graph(still_asked(graph))).status == Status.COMPLETED
+    assert office.answers == ["yes"] * 3
+    assert agent.state.get("asked") == 2
 
 
 def test_an_attached_agent_asks_again_when_its_node_has_failed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
+from strands.hooks import MessageAddedEvent
 from strands.multiagent import GraphBuilder, Swarm
 
 from strands_dapr_session import (
@@ -42,6 +44,7 @@ def build(  # noqa: PLR0913
     def ask(tool_context: ToolContext) -> str:
         """Ask a person."""
         answers.append(tool_context.interrupt("may I"))
+        tool_context.agent.state.set("asked", (tool_context.agent.state.get("asked") or 0) + 1)
         return str(answers[-1])
 
     @tool
@@ -83,16 +86,17 @@ def said_yes(ids: Any) -> Any:
     return [{"interruptResponse": {"interruptId": id_, "response": "yes"}} for id_ in ids]
 
 
-_TRIES = 3
-"""Once in thirty runs on a busy machine the helper remembers what it said in a call that was lost, at one moment: see
-what is known and not mended in `docs/bugs-found.md`."""
+def helper_of(called: Any) -> Any:
+    """Find the agent that is a tool."""
+    agent = called if isinstance(called, Agent) else called.nodes["a"].executor
+    helper: Any = agent.tool_registry.registry["helper"]
+    return helper.agent
 
 
 def begun(called: Any) -> set[int]:
     """List how long the conversation of the helper was whenever it was asked for help."""
-    agent = called if isinstance(called, Agent) else called.nodes["a"].executor
-    helper: Any = agent.tool_registry.registry["helper"]
-    return {len(messages) for messages in helper.agent.model.calls if messages[-1]["content"][0].get("text") == "help"}
+    calls = helper_of(called).model.calls
+    return {len(messages) for messages in calls if messages[-1]["content"][0].get("text") == "help"}
 
 
 def finish(called: Any, result: Any) -> str:
@@ -147,11 +151,7 @@ def go_on(called: Any, given: Any) -> str:
 def test_it_is_asked_and_answered_wherever_the_store_went_away(
     kind: str, fault: Fault, away: str, *, preserve: bool
 ) -> None:
-    remembered = False
-    for number, again in itertools.product(range(99), range(_TRIES)):
-        if again and not remembered:
-            continue
-        remembered = False
+    for number in itertools.count():
         store, answers = FaultyStore(MemoryStore()), list[Any]()
         keys: set[str | None] = set()
         called = build(store, answers, kind, preserve=preserve, keys=keys)
@@ -173,5 +173,29 @@ def test_it_is_asked_and_answered_wherever_the_store_went_away(
         assert go_on(called, given) in ("end_turn", "completed"), f"away from call {number} on"
         assert set(answers) == {"yes"}
         assert len(keys) == 1, f"away from call {number} on"  # what was recorded beside the question stays
-        remembered = begun(called) != {1}  # nor does it remember what is lost
-        assert not remembered or again + 1 < _TRIES, f"away from call {number} on"
+        remembered = begun(called), helper_of(called).state.get("asked")
+        assert remembered == ({1}, 1), f"away from call {number} on"  # nothing of what is lost
+
+
+@pytest.mark.parametrize("kind", ["agent", "graph", "swarm"])
+def test_it_remembers_nothing_where_only_its_beginning_was_recorded(kind: str) -> None:
+    store, answers = FaultyStore(MemoryStore()), list[Any]()
+    called = build(store, answers, kind, preserve=True)
+    reader = Journal(store.inner, "s", "g")
+    stays_away = True
+
+    async def go_away(_: MessageAddedEvent) -> None:
+        """Wait until its beginning has travelled alone: on a busy machine what it was asked comes too late for that."""
+        if stays_away:
+            while not any(path.endswith("t0") for path in (await reader.load()).scopes):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            store.plan = lambda _: LoseRequest()
+
+    helper_of(called).hooks.add_callback(MessageAddedEvent, go_away)
+    with pytest.raises(StoreUnavailableError):
+        called("T")
+    assert len(helper_of(called).messages) > 1
+    stays_away, store.plan = False, lambda _: None
+    assert go_on(called, "T") in ("end_turn", "completed")
+    assert answers == ["yes"]
+    assert begun(called) == {1}

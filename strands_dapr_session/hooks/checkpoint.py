@@ -139,7 +139,8 @@ class CheckpointHooks(HookProvider):
         recording.put_back(agent)
         if not recording.transcript:
             recording.seed = list(agent.messages)
-            recording.seed_documents = strands_compat.snapshot(agent, "state", "conversation_manager_state")
+            seed = strands_compat.snapshot(agent, "state", "conversation_manager_state", "model_state")
+            recording.seed_documents = seed
         recording.results = dict(scope.results)
         recording.in_doubt = recording.doubts(scope)
         recording.tries = dict(scope.tries)

@@ -7,14 +7,12 @@ that had finished hands its recorded result out, and the one that was under way 
 from __future__ import annotations
 
 import contextvars
-import copy
 import weakref
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
-from strands.agent.state import AgentState
 from strands.hooks import BeforeInvocationEvent, HookProvider
 from strands.hooks.registry import HookOrder
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from strands.hooks import HookRegistry
-    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.ownership import Found
     from strands_dapr_session.hooks.recording import Recordings
@@ -226,7 +223,7 @@ class AttachedHooks(HookProvider):
     def __init__(self, recordings: Recordings) -> None:
         """Record in `recordings`."""
         self._recordings = recordings
-        self._first: weakref.WeakKeyDictionary[Agent, tuple[Messages, Any]] = weakref.WeakKeyDictionary()
+        self._first: weakref.WeakKeyDictionary[Agent, strands_compat.Remembered] = weakref.WeakKeyDictionary()
 
     def attach(self, agent: Agent, scope: str) -> None:
         """Attach an agent.
@@ -241,7 +238,8 @@ class AttachedHooks(HookProvider):
         known = self._recordings.attached.setdefault(agent, scope)
         if known != scope or not scope:
             raise ConfigurationError(f"scope {scope!r}: agent {agent.agent_id!r} is attached as {known!r}")
-        self._first.setdefault(agent, (copy.deepcopy(agent.messages), agent.state.get()))
+        if agent not in self._first:
+            self._first[agent] = strands_compat.Remembered(agent)
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
         """Register for the calls of an agent."""
@@ -261,8 +259,7 @@ class AttachedHooks(HookProvider):
         is_answer = scope in place.asking and bool(strands_compat.interrupt_state(event.agent)["activated"])
         if not place.calls[scope] and not is_answer:
             # A conversation lasts for one visit or tool call: a process that did not see the last one has none of it.
-            messages, state = self._first[event.agent]
-            event.agent.messages, event.agent.state = copy.deepcopy(messages), AgentState(state)
+            self._first[event.agent].give_back(event.agent)
         place.called.add(event.agent)
         self._recordings.bind(event.agent, place.next_call(scope, is_answer=is_answer))
         if is_answer:

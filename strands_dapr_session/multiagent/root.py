@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from strands import Agent
-from strands.agent.state import AgentState
 from strands.multiagent.graph import Graph
 from strands.multiagent.swarm import Swarm
 
@@ -33,8 +31,6 @@ from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recordings
     from strands_dapr_session.hooks.settings import Settings
@@ -93,7 +89,7 @@ class Root:
         self._listen = listen
         self._agents: list[tuple[Recording, Agent]] = []
         self._orchestrations: list[Orchestration] = []
-        self._first: dict[str, tuple[Messages, Any]] = {}
+        self._first: dict[str, strands_compat.Remembered] = {}
         self.orchestration = self._attach(orchestrator, ROOT)
         orchestrator.tracer = _Tap(orchestrator.tracer, self._see_task)  # type: ignore[assignment]
 
@@ -108,7 +104,7 @@ class Root:
                 recording = Recording(self.journal, path, self.settings, borrower, self.found)
                 orchestration.adopt(node_id, recording, borrower)
                 self._agents.append((recording, executor))
-                self._first[path] = (copy.deepcopy(executor.messages), executor.state.get())
+                self._first[path] = strands_compat.Remembered(executor)
                 self._listen(executor)
             elif strands_compat.is_a(executor, Graph, Swarm) and not strands_compat.session_manager_of(executor):
                 orchestration.visits.below[node_id] = self._attach(executor, path)
@@ -147,8 +143,7 @@ class Root:
         elif len(recording.transcript):
             # Whatever it did was lost on the way to the store: it begins again from what it was made with.
             restore_borrowed(recording, agent, View(), may_wait=False)
-            messages, state = self._first[recording.scope]
-            agent.messages, agent.state = copy.deepcopy(messages), AgentState(state)
+            self._first[recording.scope].give_back(agent)
             strands_compat.load(agent, {"interrupt_state": strands_compat.without_batch({})})
 
     async def acquire(self) -> View:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from strands import Agent
-from strands.agent.state import AgentState
 from strands.hooks import (
     AfterInvocationEvent,
     AfterToolCallEvent,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from strands.hooks import HookRegistry
-    from strands.types.content import Messages
 
     from strands_dapr_session.hooks.recording import Recordings
 
@@ -91,7 +89,8 @@ class SubAgentHooks(HookProvider):
         """Follow the agents of `recordings`; `listen` registers the session manager's hooks with another one."""
         self._recordings = recordings
         self._listen = listen
-        self._before: weakref.WeakKeyDictionary[Agent, tuple[str, Messages, Any]] = weakref.WeakKeyDictionary()
+        self._before: weakref.WeakKeyDictionary[Agent, tuple[str, strands_compat.Remembered]]
+        self._before = weakref.WeakKeyDictionary()
         self._under_way: weakref.WeakKeyDictionary[Agent, _Tools] = weakref.WeakKeyDictionary()
 
     def register_hooks(self, registry: HookRegistry, **_: Any) -> None:
@@ -177,9 +176,9 @@ class SubAgentHooks(HookProvider):
         """Let an agent that keeps its conversation forget what it said in this very call before, if that is lost."""
         before = self._before.get(agent)
         if before is None or before[0] != visit:
-            self._before[agent] = (visit, list(agent.messages), agent.state.get())
+            self._before[agent] = (visit, strands_compat.Remembered(agent))
         elif not is_to_go_on and not strands_compat.interrupt_state(agent)["activated"]:
-            agent.messages, agent.state = list(before[1]), AgentState(before[2])
+            before[1].give_back(agent)
 
     async def _end(self, event: AfterInvocationEvent) -> None:
         """Stop agents that the call used as tools, if it failed beside them. Strands leaves them where they are."""

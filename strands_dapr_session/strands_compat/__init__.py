@@ -6,6 +6,7 @@ from one that another hook is about to rewrite) up to, not including, 2.
 
 from strands_dapr_session.strands_compat.agents import (
     DuplicateAgentError,
+    Remembered,
     edits_history_midway,
     has_own_session,
     is_a,
@@ -89,6 +90,7 @@ __all__ = [
     "LAST",
     "LATE",
     "DuplicateAgentError",
+    "Remembered",
     "WatchedTracer",
     "add_steps",
     "add_to_call",

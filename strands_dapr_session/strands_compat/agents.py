@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from strands.agent.state import AgentState
 from strands.hooks import AfterInvocationEvent, AgentInitializedEvent, BeforeInvocationEvent
 from strands.tools import PythonAgentTool
 from strands.tools.decorator import DecoratedFunctionTool
@@ -57,6 +59,23 @@ def keep(agent: Agent) -> Callable[[], None]:
         load(agent, model_state)
 
     return put_back
+
+
+class Remembered:
+    """What an agent remembers at one moment: its messages, its state, and what its model keeps of the conversation."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Read it from an agent."""
+        self._messages = copy.deepcopy(agent.messages)
+        self._state = agent.state.get()
+        self._model_state = snapshot(agent, "model_state")
+
+    def give_back(self, agent: Agent) -> None:
+        """Let the agent remember that and nothing else; as often as it is called."""
+        agent.messages = copy.deepcopy(self._messages)
+        agent.state = AgentState(self._state)
+        if snapshot(agent, "model_state") != self._model_state:
+            load(agent, self._model_state)
 
 
 def state_version(agent: Agent) -> tuple[object, int]:

@@ -36,7 +36,7 @@ def forget(agent: Agent) -> None:
 
     Answers that came with the call that is about to begin stay.
     """
-    load(agent, {"state": {}})
+    load(agent, {"state": {}, "model_state": {}})
     if not has_answers(agent):
         load(agent, {"interrupt_state": {"interrupts": {}, "context": {}, "activated": False}})
 

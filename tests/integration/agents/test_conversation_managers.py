@@ -5,6 +5,9 @@ A log of messages that were appended gets every one of these wrong.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,12 +18,16 @@ from strands.agent.conversation_manager import (
     SlidingWindowConversationManager,
     SummarizingConversationManager,
 )
-from strands.hooks import BeforeModelCallEvent
+from strands.hooks import BeforeInvocationEvent, BeforeModelCallEvent, MessageAddedEvent
+from strands.multiagent import GraphBuilder, Swarm
 from strands.tools.executors import SequentialToolExecutor
+from strands.types.content import Messages
 from strands.types.exceptions import ContextWindowOverflowException
 
-from strands_dapr_session import DaprSessionManager, strands_compat
+from strands_dapr_session import DaprSessionManager, StoreUnavailableError, strands_compat
+from strands_dapr_session.journal.journal import Journal
 from strands_dapr_session.stores.memory import MemoryStore
+from strands_dapr_session.testing.faults import Fault, FaultyStore, LoseRequest
 from strands_dapr_session.testing.model import ScriptedModel
 from tests.integration.agents.film import (
     Build,
@@ -287,6 +294,10 @@ def test_what_a_guardrail_takes_out_stays_out(prompt: str) -> None:
 class Stateful(ScriptedModel):
     """Remembers on its side; Strands sends only what is new, and clears its messages after each call."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.known: list[str | None] = []
+
     @property
     def stateful(self) -> bool:
         return True
@@ -294,6 +305,7 @@ class Stateful(ScriptedModel):
     async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
         state = kwargs.get("model_state")
         assert state is not None
+        self.known.append(state.get("response_id"))
         state["seen"] = state.get("seen", 0) + 1
         state["response_id"] = f"r{state['seen']}"
         async for event in super().stream(messages, *args, **kwargs):
@@ -312,6 +324,108 @@ def test_a_model_that_keeps_the_conversation() -> None:
     assert agent._model_state == {"seen": 3, "response_id": "r3"}
     assert everything(stateful(manager(film))) == everything(agent)
     check_everywhere(stateful, ["one", "two"])
+
+
+END_OF_SCOPE = {"root": "", "graph": "a", "swarm": "a", "tool": "t0"}
+
+
+def build_around(agent: Agent, place: str, manager: DaprSessionManager) -> Any:
+    if place == "graph":
+        builder = GraphBuilder()
+        builder.add_node(agent, "a")
+        return builder.set_graph_id("g").set_max_node_executions(9).set_session_manager(manager).build()
+    if place == "swarm":
+        return Swarm([agent], id="g", session_manager=manager)
+    options: dict[str, Any] = {"agent_id": "g", "session_manager": manager, "callback_handler": None}
+    if place == "tool":
+        tools: list[Any] = [agent.as_tool(preserve_context=True)]
+        return Agent(model=ScriptedModel([[("a", {"input": "go"})], "done"]), tools=tools, **options)
+    return Agent(model=agent.model, tools=[fetch], **options)
+
+
+@dataclass(frozen=True)
+class LoseWhenAnswered(Fault):
+    """The call never arrives, and that is not heard of before a model has answered."""
+
+    messages: Messages
+
+    async def around(self, call: Any, apply: Any, store: FaultyStore) -> Any:
+        while not self.messages[1:]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return await LoseRequest().around(call, apply, store)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_begun"),
+    [("root", True), *((place, is_begun) for place in ("graph", "swarm", "tool") for is_begun in (True, False))],
+)
+def test_what_a_model_keeps_of_an_answer_that_was_lost_is_forgotten(place: str, *, is_begun: bool) -> None:
+    """With the beginning of the call or behind it: asked anew, it would know of tool calls that have no results."""
+    store = FaultyStore(MemoryStore())
+    reader = Journal(store.inner, "s", "g")
+
+    async def lose_all(event: BeforeInvocationEvent) -> None:
+        """Lose whatever is to be recorded from here on, but let nobody know before the model has answered."""
+        if not is_begun and not model.calls:
+            fault = LoseWhenAnswered(event.agent.messages)
+            store.plan = lambda _: fault
+
+    async def lose_the_answer(event: MessageAddedEvent) -> None:
+        """Wait until the beginning is recorded; the model takes the store away."""
+        if is_begun and not event.agent.messages[1:]:
+            while not any(path.endswith(END_OF_SCOPE[place]) for path in (await reader.load()).scopes):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+    def go_away(_: Any) -> None:
+        if is_begun and not model.calls[1:]:
+            store.plan = lambda _: LoseRequest()
+
+    model = Stateful([[("fetch", {"page": 1})], "read"], on_call=go_away)
+    agent = Agent(name="a", model=model, tools=[fetch], callback_handler=None)
+    called = build_around(agent, place, DaprSessionManager("s", store=store, on_busy="steal"))
+    hooks = called.hooks if place == "root" else agent.hooks
+    hooks.add_callback(BeforeInvocationEvent, lose_all)
+    hooks.add_callback(MessageAddedEvent, lose_the_answer)
+    with pytest.raises(StoreUnavailableError):
+        called("go")
+    store.plan = lambda _: None
+    called("go")
+    assert model.known == [None, None, "r1"]
+
+
+def test_what_a_model_kept_before_a_call_that_was_lost_is_kept() -> None:
+    """Wherever the store went away, perhaps before anything was recorded."""
+    for number in itertools.count():
+        store, model = FaultyStore(MemoryStore()), Stateful(["read"])
+        agent = build_around(Agent(model=model), "root", DaprSessionManager("s", store=store, on_busy="steal"))
+        strands_compat.load(agent, {"model_state": {"response_id": "r0"}})
+        store.plan = lambda call, number=number: LoseRequest() if call.number > number else None  # type: ignore[misc]
+        try:
+            agent("go")
+        except StoreUnavailableError:
+            store.plan = lambda _: None
+        else:
+            assert number > 3  # it makes no more calls of the store
+            return
+        agent("go")
+        assert set(model.known) == {"r0"}, f"away from call {number} on"
+
+
+def test_what_a_model_keeps_of_an_earlier_visit_is_forgotten() -> None:
+    """As in a process that did not see it."""
+    model = Stateful(["read"])
+    agent = Agent(model=model, callback_handler=None)
+    manager = DaprSessionManager("s", store=MemoryStore())
+    manager.attach(agent, "reader")
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        return str(await agent.invoke_async("look"))
+
+    script: list[Any] = [[("look", {})], [("look", {})], "done"]
+    Agent(model=ScriptedModel(script), tools=[look], session_manager=manager, callback_handler=None)("go")
+    assert model.known == [None, None]
 
 
 # -- what callers do to the messages -----------------------------------------------------------------------------------

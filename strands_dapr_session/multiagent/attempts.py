@@ -1,7 +1,7 @@
 """Calling what executes a node otherwise than its orchestrator would: once more when it raised, with answers, or later.
 
 Orchestrators call the public `stream_async` of an executor, and look at its type besides: so it is this method that is
-replaced, of this one object.
+wrapped, of this one object.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
+
+from strands_dapr_session.multiagent.wrapped import Wrapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,11 +29,10 @@ def try_again(
         prepare: Called when it raised; tells whether to run it again, once it is ready for that.
 
     Returns:
-        Puts its own method back.
+        Ends that. See `Wrapped.wrap`.
     """
-    run = executor.stream_async
 
-    async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def stream_async(run: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         await pausing()
         while True:
             try:
@@ -43,7 +44,7 @@ def try_again(
             else:
                 return
 
-    return _replace(executor, stream_async)
+    return Wrapped.wrap(executor, "stream_async", stream_async)
 
 
 def answer_again(executor: Any, answers: list[dict[str, Any]]) -> Callable[[], None]:
@@ -54,15 +55,14 @@ def answer_again(executor: Any, answers: list[dict[str, Any]]) -> Callable[[], N
         answers: What Strands called it with when the answers had come.
 
     Returns:
-        Puts its own method back.
+        Ends that. See `Wrapped.wrap`.
     """
-    run = executor.stream_async
 
-    async def stream_async(_: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def stream_async(run: Any, _: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         async for event in run(answers, *args, **kwargs):
             yield event
 
-    return _replace(executor, stream_async)
+    return Wrapped.wrap(executor, "stream_async", stream_async)
 
 
 def let_others_begin(executor: Any) -> Callable[[], None]:
@@ -74,25 +74,12 @@ def let_others_begin(executor: Any) -> Callable[[], None]:
         executor: The agent, graph, swarm or custom node.
 
     Returns:
-        Puts its own method back.
+        Ends that. See `Wrapped.wrap`.
     """
-    run = executor.stream_async
 
-    async def stream_async(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def stream_async(run: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         await asyncio.sleep(0)
         async for event in run(*args, **kwargs):
             yield event
 
-    return _replace(executor, stream_async)
-
-
-def _replace(executor: Any, stream_async: Any) -> Callable[[], None]:
-    own = vars(executor).get("stream_async")
-
-    def undo() -> None:
-        del executor.stream_async
-        if own is not None:
-            executor.stream_async = own
-
-    executor.stream_async = stream_async
-    return undo
+    return Wrapped.wrap(executor, "stream_async", stream_async)

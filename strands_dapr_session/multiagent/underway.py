@@ -12,6 +12,8 @@ import inspect
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from strands_dapr_session.multiagent.wrapped import Wrapped
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import AsyncGeneratorType
@@ -49,19 +51,16 @@ class UnderWay:
                 not read those of tools on behind their result.
 
         Returns:
-            Ends that, and gives the executor its own method back if nobody else watches it.
+            Ends that. See `Wrapped.wrap`.
         """
 
-        def remember(stream: AsyncGeneratorType[Any, Any]) -> None:
-            if concerns():
+        def remember(run: Any, *args: Any, **kwargs: Any) -> Any:
+            stream = run(*args, **kwargs)
+            if inspect.isasyncgen(stream) and concerns():
                 self._streams.append(weakref.ref(stream) if weakly else lambda: stream)
+            return stream
 
-        watched = vars(executor).get(method)
-        if not isinstance(watched, _Watched):
-            watched = _Watched(executor, method)
-            setattr(executor, method, watched)
-        watched.listeners.append(remember)
-        return lambda: watched.leave(remember)
+        return Wrapped.wrap(executor, method, remember)
 
     async def stop(self) -> None:
         """End all of it, and wait until it has ended. What has ended already is left alone.
@@ -79,35 +78,6 @@ class UnderWay:
             if stream is not None and stream.ag_frame is not None:
                 await _cancel(stream, waiting)
         waiting.check()
-
-
-class _Watched:
-    """Stands in for a method that makes streams, and tells whoever listens of each."""
-
-    def __init__(self, executor: Any, method: str) -> None:
-        self._executor = executor
-        self._method = method
-        self._run = getattr(executor, method)
-        self._own = vars(executor).get(method)
-        self.listeners: list[Callable[[AsyncGeneratorType[Any, Any]], None]] = []
-
-    def __call__(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        """Make a stream."""
-        stream: AsyncIterator[Any] = self._run(*args, **kwargs)
-        if inspect.isasyncgen(stream):
-            for listener in tuple(self.listeners):
-                listener(stream)
-        return stream
-
-    def leave(self, listener: Callable[[AsyncGeneratorType[Any, Any]], None]) -> None:
-        """Tell somebody no more. When the last one has left, the method is put back, if this still is in its place."""
-        self.listeners.remove(listener)
-        attributes = vars(self._executor)
-        if self.listeners or attributes.get(self._method) is not self:
-            return
-        del attributes[self._method]
-        if self._own is not None:
-            setattr(self._executor, self._method, self._own)
 
 
 class _Waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -37,8 +36,10 @@ class Scene:
         self.kind = kind
         self.store = MemoryStore()
         self.is_down = True
+        self.calls = 0
 
     def speak(self, _: Any) -> str:
+        self.calls += 1
         if self.is_down:
             raise RuntimeError("down")
         return "done"
@@ -125,6 +126,7 @@ async def test_what_is_cancelled_while_it_is_built_is_given_up_all_the_same(*, i
     await asyncio.sleep(0.01)
     may_be_built.set()
     assert await ending == Stopped("cancel")
+    assert scene.calls == 1  # it was not called again
     scene.is_down = False
     assert isinstance(await scene.run("second"), Finished)
 
@@ -212,11 +214,16 @@ class Agents:
             """Ask."""
             return str(tool_context.interrupt("may I", reason="it is late"))
 
-        script: dict[str, Any] = {name: [[(name, {})], "done"] for name in ("work", "labour", "leave", "ask")} | {
-            "say": ["said"]
-        }
+        @tool(context=True)
+        def give_in(tool_context: ToolContext) -> str:
+            """Cancel the agent."""
+            tool_context.agent.cancel()
+            return "given in"
+
+        names = ("work", "labour", "leave", "ask", "give_in")
+        script: dict[str, Any] = {name: [[(name, {})], "done"] for name in names} | {"say": ["said"]}
         manager = DaprSessionManager(session_id, store=self.store, on_busy="raise")
-        tools = [work, labour, leave, ask]
+        tools = [work, labour, leave, ask, give_in]
         if not self.in_graph:
             return Agent(model=ScriptedModel(script), tools=tools, session_manager=manager, callback_handler=None)
         builder = GraphBuilder()
@@ -288,6 +295,10 @@ async def test_who_stopped_by_itself_is_not_given_up_besides(agents: Agents) -> 
     assert await ending == Stopped("cancel")
 
 
+async def test_an_agent_that_cancelled_itself_has_a_result(agents: Agents) -> None:
+    assert isinstance(await agents.execution("give_in").run(), Finished)
+
+
 async def test_a_cancelled_agent_that_does_not_stop_is_stopped_and_given_up(
     agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,8 +320,11 @@ async def test_who_is_stopped_before_it_began_is_not_called(agents: Agents) -> N
 async def test_who_has_ended_is_not_stopped_any_more(agents: Agents) -> None:
     execution = agents.execution("say")
     assert isinstance(await execution.run(), Finished)
+    cancelled: list[str] = []
+    execution._root.cancel = lambda: cancelled.append("the agent")
     execution.stop("cancel")
     execution._stop_here()  # somebody had asked for it in the last moment
+    assert cancelled == []
 
 
 async def test_what_is_not_cancelled_is_stopped_while_it_is_built() -> None:
@@ -368,29 +382,6 @@ async def test_what_has_its_end_when_it_is_stopped_keeps_it(agents: Agents) -> N
     execution = agents.execution("say")
     execution._prepare = prepare
     assert await execution.run() == Asking(({"id": "i"},))
-
-
-async def test_tools_that_wait_for_a_thread_do_not_run_behind_the_end(agents: Agents) -> None:
-    asking: Any = [("labour", {})] * 40
-    build = agents.build
-
-    def build_asking(session_id: str) -> Any:
-        agent = build(session_id)
-        agent.model = ScriptedModel([asking, "done"])
-        return agent
-
-    execution = agents.execution("labour", "many")
-    execution._build = build_asking
-    ending = asyncio.ensure_future(execution.run())
-    threads = min(32, (os.cpu_count() or 1) + 4)  # as `ThreadPoolExecutor` has
-    while len(agents.ran) < threads:  # noqa: ASYNC110 - it is a plain list
-        await asyncio.sleep(0.001)
-    execution.stop("drain")
-    assert await ending == Stopped("drain")
-    agents.may_end.set()
-    (thread,) = [each for each in threading.enumerate() if each.name == "strands-run many"]
-    await asyncio.to_thread(thread.join, 30)
-    assert len(agents.ran) == threads
 
 
 async def test_a_loop_that_is_closed_before_it_hears_of_it_is_no_error(agents: Agents) -> None:

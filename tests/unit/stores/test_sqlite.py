@@ -105,7 +105,7 @@ async def in_one_group(work: Callable[[Any], Coroutine[Any, Any, object]], *verb
 
 
 def broken(_: sqlite3.Connection) -> None:
-    raise sqlite3.OperationalError("disk I/O error")
+    raise sqlite3.OperationalError("broken")
 
 
 async def test_a_group_that_fails_fails_as_a_whole(store: SqliteStore) -> None:
@@ -115,9 +115,7 @@ async def test_a_group_that_fails_fails_as_a_whole(store: SqliteStore) -> None:
         lambda: store._file.write(broken),
         lambda: store.create("second", b"2"),
     )
-    assert isinstance(first, OutcomeUnknown)
-    assert isinstance(failed, sqlite3.OperationalError)
-    assert isinstance(second, OutcomeUnknown)
+    assert [type(each) for each in (first, failed, second)] == [StoreError, sqlite3.OperationalError, StoreError]
     assert rows(store) == 0
     await io_thread.run(store.create("third", b"3"))
     assert rows(store) == 1

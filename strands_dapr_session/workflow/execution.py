@@ -213,7 +213,7 @@ def check_root(root: Any, request: Any) -> None:
     what = f"build() of the agent {request.agent!r} returned"
     if not hasattr(root, "invoke_async"):
         raise ConfigurationError(f"{what} {type(root).__name__}: it must return an Agent, a Graph or a Swarm")
-    if not hasattr(manager, "session_id") or not hasattr(manager, "abandon"):
+    if not hasattr(manager, "abandon"):
         raise ConfigurationError(
             f"{what} one without session_manager=DaprSessionManager(...): nothing of the run would be recorded"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -11,6 +12,7 @@ import pytest
 from strands import Agent, ToolContext, tool
 from strands.multiagent import GraphBuilder, Swarm
 from strands.multiagent.base import MultiAgentResult, NodeResult, Status
+from strands.session import FileSessionManager
 
 from strands_dapr_session import (
     ConfigurationError,
@@ -431,6 +433,12 @@ def of_no_session(_: Agents) -> Any:
     return Agent(model=ScriptedModel(["done"]), callback_handler=None)
 
 
+def of_strands_own(_: Agents) -> Any:
+    with tempfile.TemporaryDirectory() as directory:
+        manager = FileSessionManager("s", storage_dir=directory)
+        return Agent(model=ScriptedModel(["done"]), session_manager=manager, callback_handler=None)
+
+
 def of_no_kind(_: Agents) -> Any:
     return "an agent"
 
@@ -440,6 +448,7 @@ def of_no_kind(_: Agents) -> Any:
     [
         (of_another_session, "one of the session 'another', but was called for 's'"),
         (of_no_session, "without session_manager=DaprSessionManager"),
+        (of_strands_own, "without session_manager=DaprSessionManager"),
         (of_no_kind, "returned str: it must return an Agent, a Graph or a Swarm"),
     ],
 )

@@ -76,12 +76,6 @@ _call: contextvars.ContextVar[_Call | None] = contextvars.ContextVar("strands_da
 """The call of this task. Strands runs the tool, and with it the agent, in the task that announced the call."""
 
 
-def _is_call_of(parent: Recording) -> bool:
-    """Tell whether the current task is a tool call of an agent."""
-    call = _call.get()
-    return call is not None and call.parent is parent
-
-
 class SubAgentHooks(HookProvider):
     """Follows a recorded agent into the agents that it uses as tools."""
 

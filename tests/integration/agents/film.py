@@ -133,17 +133,20 @@ class Life:
         return {
             "messages": plain(self.agent.messages),
             "state": self.agent.state.get(),
-            "conversation_manager": _without_ids(snapshot(self.agent, "conversation_manager_state")),
+            "conversation_manager": _without_chance(snapshot(self.agent, "conversation_manager_state")),
             "answer": self.answers[-1:],
             "stop": self.stops[-1:],
             "usage": self.usage,
         }
 
 
-def _without_ids(value: Any) -> Any:
+def _without_chance(value: Any) -> Any:
+    """A summary without what differs between two equal runs, as in `plain`."""
     if isinstance(value, dict):
-        return {name: "…" if name == "tracking_id" else _without_ids(each) for name, each in value.items()}
-    return [_without_ids(each) for each in value] if isinstance(value, list) else value
+        return {
+            name: "…" if name in {"tracking_id", "metrics"} else _without_chance(each) for name, each in value.items()
+        }
+    return [_without_chance(each) for each in value] if isinstance(value, list) else value
 
 
 Prompts = Sequence[Any]

@@ -314,14 +314,13 @@ async def test_the_tries_of_a_queue_grow_no_faster_than_the_queue() -> None:
     for _ in names[1:]:
         due = [name for name, state in (await scene.runs.states(names)).items() if state.is_due]
         assert len(due) == 1
-        assert list(await scene.laid_out()) == due
+        assert [name for name in await scene.laid_out() if name not in order] == due
         assert await asyncio.gather(*map(scene.attending.adopt, set(names[1:]) - {*order, *due})) == ["later"] * (
             length - 2 - len(order)
         )  # Dapr offers them now and then
         order += due
         await scene.attending.look_around()
         await scene.settle()
-        await scene.attending.look_around()  # which takes its offer away
     states = (await scene.runs.states(names)).values()
     assert {state.phase for state in states} == {"completed"}
     assert [each.ended for state in states for each in state.attempts].count("put off") == length - 1

@@ -20,7 +20,7 @@ help:
 	@echo 'make demo-dapr    the same through a Dapr sidecar'
 	@echo 'make demo-workers three workers, one of which is killed every few seconds; all runs finish'
 	@echo 'make prove-workers 1,000 runs over workers that are killed, stopped and told to end'
-	@echo 'make bench        what everything costs, beside what you would use instead; about 17 minutes'
+	@echo 'make bench        what everything costs, beside what you would use instead; about 14 minutes'
 	@echo '                  the first time, when what it compares with is installed and built'
 	@echo 'make figures      README and docs with the figures of the last make bench'
 	@echo 'make flame        where the time of a load goes, as a picture: docs/figures/flame.svg'

@@ -180,11 +180,9 @@ def _inspect(store: StateStore, options: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"pages need another package: pip install 'strands-dapr-session[inspector]' ({error})"
         ) from error
-    roots = _roots(store, options.session, options.root)
     every = [
         Inspected(read_timeline(options.session, standing.root_id, store=store), _line(standing))
-        for standing in _standings(store, options.session)
-        if standing.root_id in roots
+        for standing in _chosen(store, options)
     ]
     # Text may hold halves of characters, which no file may.
     page = render_page(options.session, store.name, every).encode("utf-8", "backslashreplace")
@@ -278,6 +276,12 @@ def _standings(store: StateStore, session_id: str) -> list[Standing]:
         return await asyncio.gather(*(read_standing(store, session_id, root) for root in roots))
 
     return io_thread.run_sync(read())
+
+
+def _chosen(store: StateStore, options: argparse.Namespace) -> list[Standing]:
+    """Read how those roots of a session stand that the command is about."""
+    roots = _roots(store, options.session, options.root)
+    return [standing for standing in _standings(store, options.session) if standing.root_id in roots]
 
 
 def _plain(standing: Standing) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from strands_dapr_session.hooks.checks import check_messages, check_tool_results
 from strands_dapr_session.hooks.stash import is_stash
 from strands_dapr_session.records.codec import unpack_values
-from strands_dapr_session.records.records import DocumentSet, ScopeClosed, Spliced
+from strands_dapr_session.records.records import DocumentSet, Spliced
 from strands_dapr_session.records.view import View
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def _watch(record: Record, view: View, agents: dict[str, _Agent], number: int, k
         agent.splice(live, record.at, len(record.bodies), number)
         agent.drop(dropped, number)
         return
-    if isinstance(record, ScopeClosed):
-        for path, agent in agents.items():
-            if path == record.scope or not record.scope or path.startswith(f"{record.scope}/"):
-                agent.drop(view.scope(path).ordinals, number)
+    before = dict(view.scopes)
     view.apply(record, key=key)
+    for path in before.keys() - view.scopes.keys():
+        if path in agents:
+            agents[path].drop(before[path].ordinals, number)
 
 
 class _Agent:

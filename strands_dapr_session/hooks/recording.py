@@ -201,10 +201,15 @@ class Recording:
 
     def take_results(self, results: Iterable[ToolResult]) -> list[Record]:
         """Record results of the open batch that this session did not see: the agent was given them with a snapshot."""
-        left = [each for each in results if each["toolUseId"] in set(self.batch) - self.ambiguous]
-        packed = {each["toolUseId"]: pack_value(each, path="toolResult") for each in left}
+        packed = self.pack_results(results)
         self.results.update(packed)
         return [ToolFinished(self.scope, tool_use_id, result) for tool_use_id, result in packed.items()]
+
+    def pack_results(self, results: Iterable[ToolResult]) -> dict[str, bytes]:
+        """Pack those results that belong to the open batch, and to one call of it."""
+        batch, ambiguous = self.batch, self.ambiguous
+        wanted = [each for each in results if each["toolUseId"] in batch and each["toolUseId"] not in ambiguous]
+        return {each["toolUseId"]: pack_value(each, path="toolResult") for each in wanted}
 
     def edits(self, agent: Agent) -> list[Spliced]:
         """List what a tool and hooks made of the messages, for the record of the tool's result."""

@@ -18,7 +18,7 @@ from strands_dapr_session.hooks.checks import (
 )
 from strands_dapr_session.hooks.documents import PROGRESS
 from strands_dapr_session.hooks.invocation import INTERRUPTED, tool_use_ids
-from strands_dapr_session.records.codec import pack_value, unpack_value, unpack_values
+from strands_dapr_session.records.codec import unpack_value, unpack_values
 
 if TYPE_CHECKING:
     from strands import Agent
@@ -168,6 +168,6 @@ def _recall_batch(recording: Recording, scope: ScopeView) -> None:
     packed = scope.documents.get("interrupt_state")
     if packed is None or not recording.owed:
         return
-    for result in strands_compat.batch_of(unpack_value(packed, key=recording.name)):
-        if result["toolUseId"] in recording.batch and result["toolUseId"] not in recording.ambiguous:
-            recording.results.setdefault(result["toolUseId"], pack_value(result, path="toolResult"))
+    held = strands_compat.batch_of(unpack_value(packed, key=recording.name))
+    for tool_use_id, result in recording.pack_results(held).items():
+        recording.results.setdefault(tool_use_id, result)
